@@ -1,0 +1,49 @@
+"""Builds the extension modules; what is generated from emu/isa/ is made anew first. See pyproject.toml for the rest."""
+import os
+import pathlib
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+ROOT = pathlib.Path(__file__).resolve().parent
+DEBUG = os.environ.get("EMU_DEBUG") == "1"
+
+DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": DEBUG,
+    "overflowcheck": False,
+    "embedsignature": True,
+}
+# Chained handlers need sibling calls in every build; hot helpers must be inlined wherever they stand.
+FLAGS = ["-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-fwrapv", "-ffp-contract=off",
+         "-fno-semantic-interposition", "-fvisibility=hidden", "-fno-stack-protector", "-fcf-protection=none",
+         "-fno-plt", "-w"]
+HANDLER_FLAGS = ["-DCYTHON_INLINE=inline __attribute__((always_inline))", "-fno-asynchronous-unwind-tables"]
+
+
+def extensions():
+    found = []
+    for path in sorted((ROOT / "emu").rglob("*.pyx")):
+        relative = path.relative_to(ROOT)
+        name = ".".join(relative.with_suffix("").parts)
+        flags = FLAGS + (HANDLER_FLAGS if "gen" in relative.parts else []) + (["-DEMU_DEBUG=1"] if DEBUG else [])
+        found.append(Extension(name, [str(relative)], extra_compile_args=flags, include_dirs=["."]))
+    return found
+
+
+def generate():
+    sys.path.insert(0, str(ROOT))
+    generator = ROOT / "emu" / "isa" / "generate.py"
+    if generator.exists():
+        from emu.isa.generate import write_generated
+        write_generated(ROOT / "emu" / "cpu" / "gen")
+
+
+os.chdir(ROOT)
+generate()
+setup(ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, nthreads=2,
+                            show_all_warnings=False))
