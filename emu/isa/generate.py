@@ -64,7 +64,7 @@ def _pack(row: Row, numbers: dict[str, int]) -> bytes:
     rule = 1 if "d64" in attributes else 2 if "f64" in attributes else 0
     mask = sum(bit for bit, name in ((1, "os16"), (2, "os32"), (4, "os64")) if name in attributes) or 7
     ends = row.shape in ENDS
-    bits = sum(1 << n for n, name in enumerate(("i64", "o64", "pe", "lock", "", "w0", "w1")) if name in attributes)
+    bits = sum(1 << n for n, name in enumerate(("i64", "o64", "pe", "lock", "", "w0", "w1", "rep")) if name in attributes)
     bits |= ends << 4
     handlers = [numbers[row.handlers[(size, memory)]] if (size, memory) in row.handlers else 0
                 for size in (2, 4, 8) for memory in (False, True)]
