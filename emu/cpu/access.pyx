@@ -2,6 +2,7 @@
 from libc.string cimport memcpy, memset
 
 from emu.base.types cimport i64, u8, u16, u32, u64
+from emu.cpu.gen.features cimport FEATURE_PAGE1GB
 from emu.cpu.state cimport *
 from emu.memory.space cimport (Slot, Space, find_slot, page_index, ram_pointer, space_read, space_write)
 
@@ -107,7 +108,7 @@ cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* 
             if level > 0 and entry[k] & PTE_PS:
                 if level == 1:
                     reserved |= 0x1FE000
-                elif level == 2 and (c.features[PAGE1GB >> 6] >> (PAGE1GB & 63)) & 1:
+                elif level == 2 and (c.features[FEATURE_PAGE1GB >> 6] >> (FEATURE_PAGE1GB & 63)) & 1:
                     reserved |= 0x3FFFE000
                 else:
                     reserved |= PTE_PS
@@ -117,10 +118,8 @@ cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* 
         elif level == 1 and entry[k] & PTE_PS and c.cr4 & CR4_PSE:
             # 4 MiB page: bits 20:13 give physical bits 39:32 where PSE-36 is there; bit 21 is reserved
             reserved = 0x200000
-            if c.physical_bits > 32:
-                reserved |= (<u64>0x1FE000 << (c.physical_bits - 32)) & 0x1FE000 if c.physical_bits < 40 else 0
-            else:
-                reserved |= 0x1FE000
+            if c.physical_bits < 40:
+                reserved |= 0x1FE000 & ~((<u64>1 << (c.physical_bits - 19)) - 1)
             if entry[k] & reserved:
                 return page_fault(c, linear, error | ERROR_P | ERROR_RSVD)
         combined &= entry[k]

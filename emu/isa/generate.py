@@ -110,6 +110,8 @@ def generate() -> dict[str, str]:
             text += [f"cdef int {name}(Cpu* c, Insn* i) noexcept nogil:", *("    " + line for line in body), ""]
         text += [f"register_handler({numbers[name]}, {name})" for name in handlers]
         files[f"handlers_{topic}.pyx"] = "\n".join(text) + "\n"
+    files["features.pxd"] = ("# Generated: numbers of the CPU features, bits of Cpu.features[].\ncdef enum:\n" + "".join(
+        f"    FEATURE_{name} = {number}\n" for name, number in FEATURE_NUMBERS.items()))
     starts, place = [], 0
     for slot in range(4 * 256 + 1):
         while place < len(rows) and rows[place].map * 256 + rows[place].opcode < slot:
