@@ -204,7 +204,7 @@ cdef inline u64 do_rcr(Cpu* c, u64 a, u64 count, int size) noexcept nogil:
     return rotate_carry_right(c, a, count, size)
 
 
-cdef inline u64 shld(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
+cdef inline u64 do_shld(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
     """With 16-bit operands and a count above 16 (undefined) the bits go on from `a`, as AMD and Intel processors do."""
     cdef u64 n = masked_count(count, size)
     cdef u64 result
@@ -224,7 +224,7 @@ cdef inline u64 shld(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
     return result
 
 
-cdef inline u64 shrd(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
+cdef inline u64 do_shrd(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
     cdef u64 n = masked_count(count, size)
     cdef u64 result
     cdef u32 cf, of
