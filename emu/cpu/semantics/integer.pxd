@@ -123,7 +123,8 @@ cdef inline u64 swap_bytes(u64 value, int size) noexcept nogil:
 
 
 cdef inline u64 do_bswap(Cpu* c, u64 value, int size) noexcept nogil:
-    return swap_bytes(value, size)
+    """A 16-bit BSWAP is undefined; processors of both makers give 0."""
+    return 0 if size == 2 else swap_bytes(value, size)
 
 
 # --- shifts and rotates: the count is masked to 5 bits, 6 with 64-bit operands; a count of 0 changes no flag ---------
