@@ -47,6 +47,7 @@ cdef void take_debug_trap(Cpu* c, u64 bits) noexcept nogil:
     """A trap-type #DB after an instruction."""
     c.dr[6] |= bits
     set_fault(c, DB, False, 0)
+    c.debug_fault = 0
     deliver_fault(c)
 
 
@@ -64,6 +65,7 @@ cdef bint instruction_breakpoint(Cpu* c) noexcept nogil:
         return False
     c.dr[6] |= hit
     set_fault(c, DB, False, 0)
+    c.debug_fault = 1
     return True
 
 
