@@ -57,4 +57,5 @@ cdef int rdtsc(Cpu* c, Insn* i) noexcept nogil
 cdef int rdtscp(Cpu* c, Insn* i) noexcept nogil
 cdef int rdrand(Cpu* c, Insn* i) noexcept nogil
 cdef int cpuid(Cpu* c, Insn* i) noexcept nogil
+cdef int ud(Cpu* c, Insn* i) noexcept nogil                   # UD0, UD1, UD2
 cdef int cpl0(Cpu* c) noexcept nogil

@@ -4,7 +4,7 @@
 from emu.base.types cimport i64, u8, u16, u32, u64
 from emu.cpu.access cimport (commit, drop, flush_page, flush_tlb, get, operand_offset, push, put, read_at, read_operand,
                              read_system, reg, retired_before, set_fault, set_reg, stack_top, write_operand, write_system)
-from emu.cpu.cpuid cimport cpuid_leaf
+from emu.cpu.cpuid cimport read_cpuid
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags
 from emu.cpu.gen.features cimport *
 from emu.cpu.mode cimport update_mode
@@ -26,6 +26,10 @@ cdef inline int gp0(Cpu* c) noexcept nogil:
 
 cdef inline int undefined(Cpu* c) noexcept nogil:
     return set_fault(c, UD, False, 0)
+
+
+cdef int ud(Cpu* c, Insn* i) noexcept nogil:
+    return undefined(c)
 
 
 cdef int cpl0(Cpu* c) noexcept nogil:
@@ -850,7 +854,7 @@ cdef int rdrand(Cpu* c, Insn* i) noexcept nogil:
 
 cdef int cpuid(Cpu* c, Insn* i) noexcept nogil:
     cdef u32[4] values
-    cpuid_leaf(c, <u32>c.regs[RAX], <u32>c.regs[RCX], values)
+    read_cpuid(c, <u32>c.regs[RAX], <u32>c.regs[RCX], values)
     c.regs[RAX] = values[0]
     c.regs[RBX] = values[1]
     c.regs[RCX] = values[2]
