@@ -225,7 +225,7 @@ def _pci_root(board: AcpiBoard, windows: PciWindows) -> bytes:
         return aml.package(*rows)
 
     return aml.device(
-        "PCI0", aml.name("_HID", aml.eisa_id("PNP0A03")), aml.name("_UID", zero), aml.name("_ADR", zero),
+        "PCI0", aml.name("_HID", aml.eisa_id("PNP0A03")), aml.name("_UID", zero),
         aml.name("_BBN", zero), aml.name("_CRS", aml.resources(*descriptors)),
         aml.name("PRTP", routing(list(board.pci_irqs))),
         aml.name("PRTA", routing([board.pci_gsi_base + number for number in range(8)])),
