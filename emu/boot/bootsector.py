@@ -4,7 +4,15 @@
 # set, AH = 86h), each hardware interrupt returns at once.
 from emu.base.errors import ImageError
 from emu.boot.layout import Layout
-from emu.boot.plan import CR0_ET, REAL_CODE, REAL_DATA, BootPlan, Entry, Platform, Segment
+from emu.boot.plan import (
+    CR0_ET,
+    REAL_CODE,
+    REAL_DATA,
+    BootPlan,
+    Entry,
+    Platform,
+    Segment,
+)
 
 SECTOR_BYTES = 512
 LOAD_ADDRESS = 0x7C00

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 
 from emu.base.errors import BootError, ImageError
 from emu.boot.layout import Layout
-from emu.boot.plan import (PAGE_TABLES_BYTES, BootPlan, Platform, flat_gdt, identity_page_tables, long_entry,
-                           protected_entry)
+from emu.boot.plan import (
+    PAGE_TABLES_BYTES,
+    BootPlan,
+    Platform,
+    flat_gdt,
+    identity_page_tables,
+    long_entry,
+    protected_entry,
+)
 
 ELF_MAGIC = b"\x7fELF"
 EM_386, EM_X86_64 = 3, 62
@@ -45,10 +52,6 @@ class Elf:
     type: int
     entry: int
     segments: tuple[ElfSegment, ...]
-    section_count: int
-    section_offset: int
-    section_entry_bytes: int
-    section_names: int
 
 
 def is_elf(data: bytes) -> bool:
@@ -72,10 +75,7 @@ def parse_elf(name: str, data: bytes) -> Elf:
                          "build it for i386 or x86-64")
     if len(data) < (52 if bits == 32 else 64):
         raise corrupt("truncated in its ELF header")
-    if bits == 32:
-        entry, table, sections, _, _, size, count, section_size, section_count, names = struct.unpack_from("<IIIIHHHHHH", data, 24)
-    else:
-        entry, table, sections, _, _, size, count, section_size, section_count, names = struct.unpack_from("<QQQIHHHHHH", data, 24)
+    entry, table, _, _, _, size, count = struct.unpack_from("<IIIIHHH" if bits == 32 else "<QQQIHHH", data, 24)
     form = "<IIIIIIII" if bits == 32 else "<IIQQQQQQ"
     if count > MOST_PROGRAM_HEADERS:
         raise corrupt(f"{count} program headers")
@@ -97,7 +97,7 @@ def parse_elf(name: str, data: bytes) -> Elf:
             if offset + file_bytes > len(data):
                 raise corrupt(f"truncated: segment {number} ends at {offset + file_bytes}, the file at {len(data)}")
         segments.append(segment)
-    return Elf(bits, machine, kind, entry, tuple(segments), section_count, sections, section_size, names)
+    return Elf(bits, machine, kind, entry, tuple(segments))
 
 
 def find_pvh_entry(elf: Elf, data: bytes) -> int | None:

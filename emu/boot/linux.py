@@ -7,8 +7,15 @@ from dataclasses import dataclass
 
 from emu.base.errors import BootError, ImageError
 from emu.boot.layout import Layout
-from emu.boot.plan import (PAGE_TABLES_BYTES, BootPlan, Platform, flat_gdt, identity_page_tables, long_entry,
-                           protected_entry)
+from emu.boot.plan import (
+    PAGE_TABLES_BYTES,
+    BootPlan,
+    Platform,
+    flat_gdt,
+    identity_page_tables,
+    long_entry,
+    protected_entry,
+)
 
 HEADER_MAGIC = b"HdrS"
 HEADER_START = 0x1F1

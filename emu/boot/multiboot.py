@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from emu.base.errors import BootError, ImageError
 from emu.boot.e820 import lower_bytes, upper_bytes
-from emu.boot.elf import EM_X86_64, Elf, is_elf, load_segments, parse_elf, physical_entry
+from emu.boot.elf import (
+    EM_X86_64,
+    Elf,
+    is_elf,
+    load_segments,
+    parse_elf,
+    physical_entry,
+)
 from emu.boot.layout import Layout
 from emu.boot.plan import BootPlan, Platform, flat_gdt, protected_entry
 

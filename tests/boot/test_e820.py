@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu.boot.e820 import RESERVED, USABLE, E820Entry, build_e820, lower_bytes, upper_bytes
+from emu.boot.e820 import (
+    RESERVED,
+    USABLE,
+    E820Entry,
+    build_e820,
+    lower_bytes,
+    upper_bytes,
+)
 
 MIB = 1 << 20
 

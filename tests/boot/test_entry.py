@@ -2,10 +2,29 @@
 import images
 import pytest
 from unicorn import UC_ARCH_X86, UC_HOOK_INSN, UC_MODE_16, UC_MODE_32, UC_MODE_64, Uc
-from unicorn.x86_const import (UC_X86_INS_OUT, UC_X86_REG_AX, UC_X86_REG_CR0, UC_X86_REG_CR3, UC_X86_REG_CR4, UC_X86_REG_CS,
-                               UC_X86_REG_DS, UC_X86_REG_EAX, UC_X86_REG_EBX, UC_X86_REG_EDX, UC_X86_REG_EFLAGS, UC_X86_REG_ES,
-                               UC_X86_REG_ESP, UC_X86_REG_GDTR, UC_X86_REG_IDTR, UC_X86_REG_MSR, UC_X86_REG_RDI,
-                               UC_X86_REG_RSI, UC_X86_REG_RSP, UC_X86_REG_SP, UC_X86_REG_SS)
+from unicorn.x86_const import (
+    UC_X86_INS_OUT,
+    UC_X86_REG_AX,
+    UC_X86_REG_CR0,
+    UC_X86_REG_CR3,
+    UC_X86_REG_CR4,
+    UC_X86_REG_CS,
+    UC_X86_REG_DS,
+    UC_X86_REG_EAX,
+    UC_X86_REG_EBX,
+    UC_X86_REG_EDX,
+    UC_X86_REG_EFLAGS,
+    UC_X86_REG_ES,
+    UC_X86_REG_ESP,
+    UC_X86_REG_GDTR,
+    UC_X86_REG_IDTR,
+    UC_X86_REG_MSR,
+    UC_X86_REG_RDI,
+    UC_X86_REG_RSI,
+    UC_X86_REG_RSP,
+    UC_X86_REG_SP,
+    UC_X86_REG_SS,
+)
 
 from emu.boot.load import load
 
