@@ -49,7 +49,7 @@ cdef void _settle(AcpiPmState* pm) noexcept nogil:
     if pm.enable & ~pm.status & TIMER_STATUS:
         deadline_ns = (pm.next_carry * NANOSECONDS + TICKS - 1) // TICKS
     timer_arm(pm.clock, &pm.timer, deadline_ns)
-    drive(&pm.sci, pm.control & CONTROL_SCI and pm.status & pm.enable & EVENTS)
+    drive(&pm.sci, pm.control & CONTROL_SCI and (pm.status & pm.enable) != 0)
 
 
 cdef void _fire(void* owner, u64 now_ns) noexcept nogil:

@@ -61,13 +61,12 @@ cdef u32 _decode(Channel* channel) noexcept nogil:
 cdef u32 _value(Channel* channel, u64 tick) noexcept nogil:
     """CE as a plain number, 0..65535 (0..9999 in BCD mode)."""
     cdef u32 modulus = 10000 if channel.control & 1 else 0x10000
-    cdef u32 elapsed
-    if not channel.loaded or not channel.counting:
-        return channel.value % modulus
-    elapsed = <u32>((tick - channel.start) % modulus)
-    if _mode(channel) == 3:
+    cdef u32 elapsed = 0
+    if channel.loaded and channel.counting:
+        elapsed = <u32>((tick - channel.start) % modulus)
+    if channel.loaded and _mode(channel) == 3:       # counts even numbers, by twos
         return ((channel.value & ~<u32>1) + 2 * (modulus - elapsed)) % modulus
-    return (channel.value % modulus + modulus - elapsed) % modulus
+    return (channel.value + modulus - elapsed) % modulus
 
 
 cdef u16 _element(Channel* channel, u64 tick) noexcept nogil:
