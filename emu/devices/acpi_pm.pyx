@@ -1,10 +1,10 @@
-# ACPI fixed hardware: PM1a event and control blocks, the PM timer, and the reset control register (port 0xCF9).
-# Source: ACPI specification 6.4, 4.8.3 "Fixed Hardware Features"; reset control: Intel ICH9 datasheet, 13.7.5.
+# ACPI fixed hardware: PM1a event and control blocks, and the PM timer. (Reset by port 0xCF9 is the PCI host bridge's.)
+# Source: ACPI specification 6.4, 4.8.3 "Fixed Hardware Features".
 import cython
 
 from emu.base.clock cimport NEVER, Clock, muldiv64, timer_arm
 from emu.base.errors import SnapshotError
-from emu.base.line cimport drive, line_input, line_output, pulse
+from emu.base.line cimport drive, line_input, line_output
 from emu.base.state cimport declare_state
 from emu.base.types cimport u8, u16, u64
 from emu.devices.narrow cimport read_bytes, write_bytes
@@ -28,8 +28,6 @@ cdef enum:
     TICKS = 63
     NANOSECONDS = 17600
     HALF = 0x800000                  # a timer of 24 bits: its highest bit changes after so many ticks
-    RESET_CPU = 0x04                 # 0xCF9: RST_CPU, a rising bit resets
-    RESET_WRITABLE = 0x0E            # FULL_RST, RST_CPU, SYS_RST
 
 
 cdef inline u64 _tick(AcpiPmState* pm) noexcept nogil:
@@ -98,18 +96,6 @@ cdef void _write(void* owner, u64 offset, int size, u64 value) noexcept nogil:
     _settle(<AcpiPmState*>owner)
 
 
-cdef u64 _reset_read(void* owner, u64 offset, int size) noexcept nogil:
-    return (<AcpiPmState*>owner).reset_control
-
-
-cdef void _reset_write(void* owner, u64 offset, int size, u64 value) noexcept nogil:
-    cdef AcpiPmState* pm = <AcpiPmState*>owner
-    cdef bint rose = value & RESET_CPU and not pm.reset_control & RESET_CPU
-    pm.reset_control = value & RESET_WRITABLE
-    if rose:
-        pulse(&pm.reset)
-
-
 cdef void _press(void* owner, int number, int level) noexcept nogil:
     cdef AcpiPmState* pm = <AcpiPmState*>owner
     if level:
@@ -122,9 +108,8 @@ cdef void _press(void* owner, int number, int level) noexcept nogil:
 cdef class AcpiPm:
     """Power management of a machine that is always in ACPI mode.
 
-    `soft_off_type` is the SLP_TYP (0..7) that the DSDT names for S5. Regions: `region` (12 bytes: status 0, enable 2,
-    control 4, timer 8 with 24 bits) and `reset_control` (1 byte, for port 0xCF9). Wires: `sci`, a level; `power_off`
-    goes high; `reset_request`, a pulse; `power_button`, a high level presses it.
+    `soft_off_type` is the SLP_TYP (0..7) that the DSDT names for S5. Region: `region` (12 bytes: status 0, enable 2,
+    control 4, timer 8 with 24 bits). Wires: `sci`, a level; `power_off` goes high; `power_button`, a high level presses it.
     """
 
     def __cinit__(self, Clock clock not None, int soft_off_type=5):
@@ -135,16 +120,13 @@ cdef class AcpiPm:
         self.state.soft_off_type = soft_off_type
         self._clock = clock
         self.region = region("acpi_pm", BLOCK_BYTES, _read, _write, owner, self)
-        self.reset_control = region("reset_control", 1, _reset_read, _reset_write, owner, self)
         self.sci = line_output(&self.state.sci, self)
         self.power_off = line_output(&self.state.power_off, self)
-        self.reset_request = line_output(&self.state.reset, self)
         self.power_button = line_input(_press, owner, 0, self)
         fields = declare_state("acpi_pm", self, self._validate)
         fields.add("status", "u16", &self.state.status)
         fields.add("enable", "u16", &self.state.enable)
         fields.add("control", "u16", &self.state.control)
-        fields.add("reset_control", "u8", &self.state.reset_control)
         fields.add("next_carry", "u64", &self.state.next_carry)
         fields.add("deadline_ns", "u64", &self.state.timer.deadline_ns)
         fields.add("sci", "i32", &self.state.sci.level)
@@ -158,7 +140,6 @@ cdef class AcpiPm:
         self.state.status = 0
         self.state.enable = 0
         self.state.control = CONTROL_SCI
-        self.state.reset_control = 0
         self.state.next_carry = (_tick(&self.state) // HALF + 1) * HALF
         _settle(&self.state)
         drive(&self.state.power_off, 0)
@@ -169,7 +150,7 @@ cdef class AcpiPm:
 
     def _validate(self):
         cdef AcpiPmState* pm = &self.state
-        if pm.status & ~EVENTS or pm.enable & ~EVENTS or pm.control & ~CONTROL_KEPT or pm.reset_control & ~RESET_WRITABLE:
+        if pm.status & ~EVENTS or pm.enable & ~EVENTS or pm.control & ~CONTROL_KEPT:
             raise SnapshotError("acpi_pm", f"status {pm.status:#x}, enable {pm.enable:#x}, control {pm.control:#x}", "no reserved bits")
         if pm.sci.level not in (0, 1) or pm.power_off.level not in (0, 1):
             raise SnapshotError("acpi_pm", "the level of a wire", "0 or 1")

@@ -507,12 +507,20 @@ cdef int _write_register(LapicState* apic, u32 index, u32 value) noexcept nogil:
     return 0
 
 
+cdef LapicState* _addressed(ApicBusState* bus) noexcept nogil:
+    """Whom the running CPU reaches in the window: NULL where it has no local APIC that answers there."""
+    cdef LapicState* apic
+    if bus.current >= bus.count:
+        return NULL
+    apic = bus.lapic[bus.current]
+    return apic if apic.base & (BASE_ENABLED | BASE_X2APIC) == BASE_ENABLED else NULL
+
+
 cdef u64 _mmio_read(void* owner, u64 offset, int size) noexcept nogil:
     """Registers are 32 bits wide at every 16 bytes; what lies between reads as 0 (SDM 3A 11.4.1)."""
-    cdef ApicBusState* bus = <ApicBusState*>owner
-    cdef LapicState* apic = bus.lapic[bus.current]
+    cdef LapicState* apic = _addressed(<ApicBusState*>owner)
     cdef u32 value
-    if apic.base & (BASE_ENABLED | BASE_X2APIC) != BASE_ENABLED:
+    if apic == NULL:
         return mask_of(size)
     if offset & 12:
         return 0
@@ -522,9 +530,8 @@ cdef u64 _mmio_read(void* owner, u64 offset, int size) noexcept nogil:
 
 
 cdef void _mmio_write(void* owner, u64 offset, int size, u64 value) noexcept nogil:
-    cdef ApicBusState* bus = <ApicBusState*>owner
-    cdef LapicState* apic = bus.lapic[bus.current]
-    if apic.base & (BASE_ENABLED | BASE_X2APIC) != BASE_ENABLED or offset & 15 or size < 4:
+    cdef LapicState* apic = _addressed(<ApicBusState*>owner)
+    if apic == NULL or offset & 15 or size < 4:
         return
     if _write_register(apic, <u32>(offset >> 4), <u32>value):
         _error(apic, ERROR_ILLEGAL_REGISTER)

@@ -1,4 +1,4 @@
-# ACPI fixed hardware against the specification (6.4, chapter 4.8), and port 0xCF9.
+# ACPI fixed hardware against the specification (6.4, chapter 4.8).
 import pytest
 from bench import PortFace, listen
 from hypothesis import given
@@ -23,7 +23,6 @@ class Board:
         self.clock = Clock()
         self.pm = AcpiPm(self.clock, *arguments)
         self.face = PortFace(self.pm.region)
-        self.reset_port = PortFace(self.pm.reset_control)
 
 
 def test_timer_runs_at_3579545_hz_with_24_bits():
@@ -117,23 +116,12 @@ def test_sleep_by_a_write_of_the_high_byte():
     assert board.pm.power_off.level == 1
 
 
-@pytest.mark.parametrize("values, resets", [([0x06], 1), ([0x0E], 1), ([0x02, 0x06], 1), ([0x06, 0x06], 1), ([0x06, 0x02, 0x06], 2), ([0x02, 0x0A], 0)])
-def test_reset_control_acts_on_a_rising_bit(values, resets):
-    board = Board()
-    levels = listen(board.pm.reset_request)
-    for value in values:
-        board.reset_port.write(0, value)
-        assert board.reset_port.read(0) == value
-    assert levels == [1, 0] * resets
-
-
-def test_reset_forgets_events_and_the_control_register():
+def test_reset_forgets_events():
     board = Board()
     board.face.write(ENABLE, BUTTON_EVENT, 2)
     board.pm.press_power_button()
-    board.reset_port.write(0, 6)
     board.pm.reset()
-    assert (board.face.read(STATUS, 2), board.face.read(ENABLE, 2), board.pm.sci.level, board.reset_port.read(0)) == (0, 0, 0, 0)
+    assert (board.face.read(STATUS, 2), board.face.read(ENABLE, 2), board.pm.sci.level) == (0, 0, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 255), st.integers(0, 3 * 10**9)), max_size=30))
@@ -148,7 +136,7 @@ def test_any_writes_keep_state_valid(steps):
         assert board.pm.sci.level == int(bool(status & enable and board.face.read(CONTROL) & 1))
 
 
-@pytest.mark.parametrize("name, value", [("status", 2), ("enable", 0x8000), ("control", 0x2000), ("reset_control", 1), ("sci", 2)])
+@pytest.mark.parametrize("name, value", [("status", 2), ("enable", 0x8000), ("control", 0x2000), ("sci", 2)])
 def test_impossible_state_is_refused(name, value):
     pm = Board().pm
     before = pm.fields.get()
