@@ -33,9 +33,8 @@ cdef enum:
 
 # 10,000,000 fs a tick; vendor 8086; legacy replacement; 64 bits; three comparators; revision 1
 cdef u64 CAPABILITIES_VALUE = (<u64>10000000 << 32) | 0x8086A201
-# Which pins of the I/O APIC a comparator can drive: 20..23, and 11 for the last (as Intel's ICHs).
-cdef u64 ROUTES[COMPARATORS]
-ROUTES[:] = [0xF00000, 0xF00000, 0xF00800]
+# Which pins of the I/O APIC a comparator can drive: 20..23 (as Intel's ICHs).
+cdef u64 ROUTES = 0xF00000
 
 
 cdef inline u64 _counter(HpetState* hpet) noexcept nogil:
@@ -163,7 +162,7 @@ cdef u64 _read_register(HpetState* hpet, u64 place) noexcept nogil:
         return 0
     comparator = &hpet.comparator[n]
     if place & 0x18 == 0x00:
-        return comparator.config | TIMER_PERIODIC_CAPABLE | TIMER_64_BIT_CAPABLE | ROUTES[n] << 32
+        return comparator.config | TIMER_PERIODIC_CAPABLE | TIMER_64_BIT_CAPABLE | ROUTES << 32
     if place & 0x18 == 0x08:
         return comparator.value
     return 0
@@ -190,7 +189,7 @@ cdef void _write_config(HpetState* hpet, u64 value) noexcept nogil:
 cdef void _write_timer_config(HpetState* hpet, int n, u64 value) noexcept nogil:
     cdef Comparator* comparator = &hpet.comparator[n]
     value &= TIMER_WRITABLE
-    if not ROUTES[n] >> (value >> 9 & 31) & 1:
+    if not ROUTES >> (value >> 9 & 31) & 1:
         value &= ~<u64>TIMER_ROUTE                   # a pin that is not offered does not read back (2.3.8)
     comparator.config = value
     comparator.edge = 0
@@ -258,7 +257,7 @@ cdef class Hpet:
         self.rtc = line_input(_set_legacy_input, owner, 1, self)
         self.irq0 = line_output(&self.state.legacy[0], self)
         self.irq8 = line_output(&self.state.legacy[1], self)
-        self.pins = {n: line_output(&self.state.pin[n], self) for n in (11, 20, 21, 22, 23)}
+        self.pins = {n: line_output(&self.state.pin[n], self) for n in (20, 21, 22, 23)}
         fields = declare_state("hpet", self, self._validate)
         fields.add("config", "u64", &self.state.config)
         fields.add("status", "u64", &self.state.status)
@@ -305,7 +304,7 @@ cdef class Hpet:
         for n in range(COMPARATORS):
             comparator = &self.state.comparator[n]
             route = comparator.config >> 9 & 31
-            if comparator.config & ~<u64>TIMER_WRITABLE or comparator.edge > 1 or (route and not ROUTES[n] >> route & 1):
+            if comparator.config & ~<u64>TIMER_WRITABLE or comparator.edge > 1 or (route and not ROUTES >> route & 1):
                 raise SnapshotError(f"hpet.timer{n}_config", f"{comparator.config:#x}", "no reserved bits, a route that is offered")
             if comparator.config & TIMER_32_BIT and comparator.value >> 32:
                 raise SnapshotError(f"hpet.timer{n}_value", f"{comparator.value:#x}", "32 bits")

@@ -1,7 +1,7 @@
 # The I/O APIC: 24 pins, each with a redirection entry.
 # Source: Intel 82093AA datasheet (order 290566); EOI register: Intel ICH9 datasheet, 13.5.
 from emu.base.types cimport u8, u32, u64
-from emu.devices.lapic cimport ApicBus, ApicBusState
+from emu.devices.apic_bus cimport ApicBus, ApicBusState
 from emu.memory.space cimport Region
 
 cdef enum:

@@ -6,7 +6,7 @@ from emu.base.errors import SnapshotError
 from emu.base.line cimport line_input
 from emu.base.state cimport declare_state
 from emu.base.types cimport u32, u64
-from emu.devices.lapic cimport ApicBus, apic_deliver
+from emu.devices.apic_bus cimport APIC_ALL, ApicBus, apic_deliver
 from emu.memory.space cimport region
 
 cdef enum:
@@ -31,7 +31,7 @@ cdef bint _send(IoapicState* ioapic, int pin) noexcept nogil:
     cdef u64 entry = ioapic.entry[pin]
     cdef u32 destination = <u32>(entry >> 56)
     if destination == 0xFF and not entry & ENTRY_LOGICAL:
-        destination = 0xFFFFFFFF
+        destination = APIC_ALL
     return apic_deliver(ioapic.bus, destination, (entry & ENTRY_LOGICAL) != 0, (entry >> 8) & 7, entry & 0xFF,
                         (entry & ENTRY_LEVEL) != 0) > 0
 

@@ -1,4 +1,4 @@
-# The local APICs of a machine and the bus between them (and the I/O APIC): xAPIC and x2APIC.
+# The local APIC of one CPU: xAPIC and x2APIC.
 # Source: Intel SDM volume 3A, chapter 11 "Advanced Programmable Interrupt Controller (APIC)".
 import cython
 
@@ -9,8 +9,10 @@ from emu.base.line cimport drive, line_input, line_output, pulse
 from emu.base.port cimport Port
 from emu.base.state cimport declare_state
 from emu.base.types cimport u8, u32, u64
+from emu.devices.apic_bus cimport (APIC_ALL, DELIVER_EXTINT, DELIVER_FIXED, DELIVER_INIT, DELIVER_LOWEST, DELIVER_NMI,
+                                   DELIVER_STARTUP, ApicAgent, ApicBus, ApicBusState, apic_broadcast, apic_deliver,
+                                   apic_end_of_interrupt)
 from emu.devices.pic cimport Pic, pic_acknowledge
-from emu.memory.space cimport region
 
 cdef enum:
     # Registers by offset / 16, which is also the x2APIC MSR less 0x800 (SDM 3A tables 11-1 and 11-6)
@@ -68,7 +70,6 @@ cdef enum:
 
 cdef u64 BASE_DEFAULT = 0xFEE00000
 cdef u64 BASE_RESERVED = 0xFFF00000000002FF      # bits 63:52, 9 and 7:0
-cdef u32 ALL = 0xFFFFFFFF
 # DEVIATES: hardware accepts any period; below 1 us a guest would make the emulator do nothing but fire timers.
 cdef u64 SHORTEST_PERIOD_NS = 1000
 
@@ -163,7 +164,7 @@ cdef void _init(LapicState* apic) noexcept nogil:
     cdef int k
     apic.tpr = 0
     apic.ldr = 0
-    apic.dfr = ALL
+    apic.dfr = <u32>0xFFFFFFFF
     apic.svr = 0xFF
     apic.esr = 0
     apic.errors = 0
@@ -184,11 +185,12 @@ cdef void _init(LapicState* apic) noexcept nogil:
 
 # ---- messages on the bus
 
-cdef bint _matches(LapicState* apic, u32 destination, bint logical) noexcept nogil:
+cdef bint _is_addressed(void* owner, u32 destination, bint logical) noexcept nogil:
     """Whether a message is for this local APIC (SDM 3A 11.6.2)."""
+    cdef LapicState* apic = <LapicState*>owner
     cdef bint x2apic = (apic.base & BASE_X2APIC) != 0
     cdef u32 cluster
-    if destination == ALL:
+    if destination == APIC_ALL:
         return True
     if not logical:
         return destination == (apic.initial_id if x2apic else apic.id)
@@ -202,12 +204,17 @@ cdef bint _matches(LapicState* apic, u32 destination, bint logical) noexcept nog
     return apic.dfr >> 28 == 0 and (cluster == 15 or cluster == apic.ldr >> 28) and (destination & apic.ldr >> 24 & 15) != 0
 
 
-cdef inline bint _accepts(LapicState* apic) noexcept nogil:
-    return apic.base & BASE_ENABLED and apic.svr & SVR_ENABLED
+cdef int _priority(void* owner) noexcept nogil:
+    """The priority that lowest-priority delivery compares, -1: takes no fixed interrupts now."""
+    cdef LapicState* apic = <LapicState*>owner
+    if not apic.base & BASE_ENABLED or not apic.svr & SVR_ENABLED:
+        return -1
+    return <int>_processor_priority(apic)
 
 
-cdef bint _accept(LapicState* apic, int delivery, int vector, bint level) noexcept nogil:
-    """One local APIC takes a message; False: it does not."""
+cdef bint _accept(void* owner, int delivery, int vector, bint level) noexcept nogil:
+    """Takes a message; False: it does not."""
+    cdef LapicState* apic = <LapicState*>owner
     if not apic.base & BASE_ENABLED:
         return False
     if delivery == DELIVER_FIXED or delivery == DELIVER_LOWEST:
@@ -228,37 +235,6 @@ cdef bint _accept(LapicState* apic, int delivery, int vector, bint level) noexce
     return True
 
 
-cdef int apic_deliver(ApicBusState* bus, u32 destination, bint logical, int delivery, int vector, bint level) noexcept nogil:
-    cdef int k
-    cdef int best = -1
-    cdef int taken = 0
-    cdef u32 priority
-    cdef u32 lowest = 0x100
-    for k in range(bus.count):
-        if not _matches(bus.lapic[k], destination, logical):
-            continue
-        if delivery != DELIVER_LOWEST:
-            taken += _accept(bus.lapic[k], delivery, vector, level)
-        elif _accepts(bus.lapic[k]):
-            priority = _processor_priority(bus.lapic[k])
-            if priority < lowest:
-                lowest = priority
-                best = k
-    if best >= 0:
-        taken = _accept(bus.lapic[best], delivery, vector, level)
-    return taken
-
-
-cdef void apic_message_signal(void* owner, u64 address, u32 data) noexcept nogil:
-    cdef u32 destination = (address >> 12) & 0xFF
-    cdef bint logical = (address >> 2) & 1
-    if address >> 20 != BASE_DEFAULT >> 20:
-        return
-    if destination == 0xFF and not logical:
-        destination = ALL
-    apic_deliver(<ApicBusState*>owner, destination, logical, (data >> 8) & 7, data & 0xFF, (data >> 15) & 1)
-
-
 cdef void _send(LapicState* apic) noexcept nogil:
     """Sends what the interrupt command register says (SDM 3A 11.6.1)."""
     cdef ApicBusState* bus = apic.bus
@@ -267,7 +243,6 @@ cdef void _send(LapicState* apic) noexcept nogil:
     cdef int delivery = (command >> 8) & 7
     cdef int shorthand = (command >> 18) & 3
     cdef int vector = command & 0xFF
-    cdef int k
     if delivery <= DELIVER_LOWEST and vector < 16:
         _error(apic, ERROR_SEND_ILLEGAL_VECTOR)
         return
@@ -277,22 +252,18 @@ cdef void _send(LapicState* apic) noexcept nogil:
         if not apic.base & BASE_X2APIC:
             destination >>= 24
             if destination == 0xFF and not command & ICR_LOGICAL:
-                destination = ALL
+                destination = APIC_ALL
         apic_deliver(bus, destination, (command & ICR_LOGICAL) != 0, delivery, vector, False)
     elif shorthand == 1:
         _accept(apic, delivery, vector, False)
     else:
-        for k in range(bus.count):
-            if shorthand == 2 or bus.lapic[k] != apic:
-                _accept(bus.lapic[k], delivery, vector, False)
+        apic_broadcast(bus, NULL if shorthand == 2 else <void*>apic, delivery, vector)
 
 
 cdef void _end_of_interrupt(LapicState* apic) noexcept nogil:
     """EOI (SDM 3A 11.8.5); that of a level-triggered interrupt goes to every I/O APIC."""
-    cdef ApicBusState* bus = apic.bus
     cdef u32* lint0 = &apic.lvt[LVT_LINT0]
     cdef int vector = _highest(apic.isr)
-    cdef int k
     if vector < 0:
         return
     _clear(apic.isr, vector)
@@ -301,8 +272,7 @@ cdef void _end_of_interrupt(LapicState* apic) noexcept nogil:
             lint0[0] &= ~<u32>LVT_REMOTE_IRR
             _sample_lint0(apic)
         if not apic.svr & SVR_NO_EOI_BROADCAST:
-            for k in range(bus.ioapics):
-                bus.eoi[k](bus.eoi_owner[k], vector)
+            apic_end_of_interrupt(apic.bus, vector)
     _update(apic)
 
 
@@ -507,20 +477,11 @@ cdef int _write_register(LapicState* apic, u32 index, u32 value) noexcept nogil:
     return 0
 
 
-cdef LapicState* _addressed(ApicBusState* bus) noexcept nogil:
-    """Whom the running CPU reaches in the window: NULL where it has no local APIC that answers there."""
-    cdef LapicState* apic
-    if bus.current >= bus.count:
-        return NULL
-    apic = bus.lapic[bus.current]
-    return apic if apic.base & (BASE_ENABLED | BASE_X2APIC) == BASE_ENABLED else NULL
-
-
-cdef u64 _mmio_read(void* owner, u64 offset, int size) noexcept nogil:
+cdef u64 _read(void* owner, u64 offset, int size) noexcept nogil:
     """Registers are 32 bits wide at every 16 bytes; what lies between reads as 0 (SDM 3A 11.4.1)."""
-    cdef LapicState* apic = _addressed(<ApicBusState*>owner)
+    cdef LapicState* apic = <LapicState*>owner
     cdef u32 value
-    if apic == NULL:
+    if apic.base & (BASE_ENABLED | BASE_X2APIC) != BASE_ENABLED:
         return mask_of(size)
     if offset & 12:
         return 0
@@ -529,9 +490,9 @@ cdef u64 _mmio_read(void* owner, u64 offset, int size) noexcept nogil:
     return value >> (8 * (offset & 3))
 
 
-cdef void _mmio_write(void* owner, u64 offset, int size, u64 value) noexcept nogil:
-    cdef LapicState* apic = _addressed(<ApicBusState*>owner)
-    if apic == NULL or offset & 15 or size < 4:
+cdef void _write(void* owner, u64 offset, int size, u64 value) noexcept nogil:
+    cdef LapicState* apic = <LapicState*>owner
+    if apic.base & (BASE_ENABLED | BASE_X2APIC) != BASE_ENABLED or offset & 15 or size < 4:
         return
     if _write_register(apic, <u32>(offset >> 4), <u32>value):
         _error(apic, ERROR_ILLEGAL_REGISTER)
@@ -654,56 +615,6 @@ cdef void lapic_tpr_write(void* owner, u64 value) noexcept nogil:
     _update(apic)
 
 
-# ---- owners
-
-@cython.final
-cdef class ApicBus:
-    """What the local APICs of a machine share: messages, and the window at 0xFEE00000.
-
-    Region: `region` (4 KiB); an access reaches the local APIC of the CPU that runs, whose number `current` holds.
-    """
-
-    def __cinit__(self):
-        self._keep = []
-        self.region = region("lapic", 0x1000, _mmio_read, _mmio_write, <void*>&self.state, self)
-        fields = declare_state("apic_bus", self, self._validate)
-        fields.add("current", "i32", &self.state.current)
-        self.fields = fields
-
-    cdef int attach_ioapic(self, eoi_fn eoi, void* owner, object keep) except -1:
-        """Adds an I/O APIC that hears EOIs."""
-        if self.state.ioapics == MAX_IOAPICS:
-            raise ValueError("too many I/O APICs")
-        self.state.eoi[self.state.ioapics] = eoi
-        self.state.eoi_owner[self.state.ioapics] = owner
-        self.state.ioapics += 1
-        self._keep.append(keep)
-        return 0
-
-    @property
-    def current(self):
-        """The number (in order of construction) of the CPU that runs."""
-        return self.state.current
-
-    @current.setter
-    def current(self, int number):
-        if not 0 <= number < self.state.count:
-            raise ValueError(f"no local APIC {number}")
-        self.state.current = number
-
-    def reset(self):
-        """The first CPU runs."""
-        self.state.current = 0
-
-    def signal(self, u64 address, u32 data):
-        """A message-signalled interrupt: `data` written to `address` (SDM 3A 11.11)."""
-        apic_message_signal(&self.state, address, data)
-
-    def _validate(self):
-        if not 0 <= self.state.current < max(self.state.count, 1):
-            raise SnapshotError("apic_bus.current", str(self.state.current), f"less than {self.state.count} CPUs")
-
-
 @cython.final
 cdef class Lapic:
     """One CPU's local APIC; the first one of a bus belongs to the processor that boots.
@@ -715,10 +626,9 @@ cdef class Lapic:
     def __cinit__(self, Clock clock not None, ApicBus bus not None, int apic_id):
         cdef LapicState* apic = &self.state
         cdef void* owner = <void*>apic
+        cdef ApicAgent agent
         if not 0 <= apic_id < 255:
             raise ValueError(f"APIC ID {apic_id} is not in 0..254")
-        if bus.state.count == MAX_LAPICS:
-            raise ValueError("too many local APICs")
         apic.clock = &clock.state
         apic.bus = &bus.state
         apic.initial_id = apic_id
@@ -752,9 +662,13 @@ cdef class Lapic:
         fields.add("intr", "i32", &apic.intr.level)
         self.fields = fields
         clock.attach(&apic.timer, _fire, owner, self)
-        bus.state.lapic[bus.state.count] = apic
-        bus.state.count += 1
-        bus._keep.append(self)
+        agent.owner = owner
+        agent.is_addressed = _is_addressed
+        agent.accept = _accept
+        agent.priority = _priority
+        agent.read = _read
+        agent.write = _write
+        self.number = bus.attach(agent, self)
         self.reset()
 
     cdef void fill_port(self, Port* port):
@@ -780,7 +694,7 @@ cdef class Lapic:
         """As after power-on: enabled in xAPIC mode, all local interrupts masked."""
         self.state.id = self.state.initial_id
         self.state.base = BASE_DEFAULT | BASE_ENABLED
-        if self.state.bus.lapic[0] == &self.state:
+        if self.number == 0:
             self.state.base |= BASE_BSP
         _init(&self.state)
 

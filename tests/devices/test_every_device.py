@@ -4,14 +4,14 @@ import pkgutil
 
 import pytest
 from bench import MemoryFace
+from emu.base.clock import Clock
+from emu.base.line import LineInput
+from emu.base.state import StateFields
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import emu.devices
-from emu.base.clock import Clock
 from emu.base.errors import SnapshotError
-from emu.base.line import LineInput
-from emu.base.state import StateFields
 from emu.memory.space import Region
 
 KINDS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
@@ -27,7 +27,7 @@ class Parts:
     @property
     def bus(self):
         if self._bus is None:
-            self._bus = importlib.import_module("emu.devices.lapic").ApicBus()
+            self._bus = importlib.import_module("emu.devices.apic_bus").ApicBus()
         return self._bus
 
 
@@ -37,7 +37,7 @@ DEVICES = {
     "hpet.Hpet": lambda make, parts: make(parts.clock),
     "ioapic.Ioapic": lambda make, parts: make(parts.bus),
     "irq_router.IrqRouter": lambda make, parts: make(),
-    "lapic.ApicBus": lambda make, parts: parts.bus,
+    "apic_bus.ApicBus": lambda make, parts: parts.bus,
     "lapic.Lapic": lambda make, parts: make(parts.clock, parts.bus, 3),
     "pic.Pic": lambda make, parts: make(),
     "pit.Pit": lambda make, parts: make(parts.clock),
