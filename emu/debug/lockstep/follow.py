@@ -60,6 +60,9 @@ class Follower(Protocol):
     def outside(self) -> int:
         """How many accesses to physical addresses without RAM there have been: a count that grows."""
 
+    def remark(self) -> str:
+        """What else there is to say of the last step (not emulated, shut down, the fault it raised), or nothing."""
+
 
 @dataclass(slots=True)
 class Difference:
@@ -71,6 +74,7 @@ class Difference:
     names: dict[str, tuple[int, int]]                 # register -> (ours, QEMU's)
     code: bytes
     tail: list[tuple[int, int, bytes]]                # (linear rip, bits, code) of the instructions before, oldest first
+    remark: str = ""                                  # what our side has to say
 
 
 @dataclass(slots=True)
@@ -82,7 +86,8 @@ class Report:
     exceptions: int = 0
     adopted: collections.Counter[str] = field(default_factory=collections.Counter)    # mnemonic -> results taken from QEMU
     undefined: collections.Counter[str] = field(default_factory=collections.Counter)  # mnemonic -> undefined flags differed
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)                       # the first at each address
+    repeated: collections.Counter[int] = field(default_factory=collections.Counter)   # linear rip -> differences there
     last: State | None = None                         # the state at which both stand
 
 
@@ -113,7 +118,7 @@ def normal(values: Mapping[str, int], wide: bool) -> dict[str, int]:
             if segment not in ("fs", "gs"):
                 del result[segment + ".base"]
     for number in range(8):
-        if not values["ftw"] >> number & 1:
+        if not values.get("ftw", 0) >> number & 1:
             result.pop(f"fpr{number}", None)                    # empty: what it held before is nobody's business
     if not wide:
         for name in NARROW & result.keys():
@@ -235,9 +240,13 @@ def _judge(report: Report, follower: Follower, before: State, after: State, name
         if names.keys() == {"rflags"} and not (names["rflags"][0] ^ names["rflags"][1]) & ~UNDEFINED.get(mnemonic, 0):
             report.undefined[mnemonic] += 1
             return
+    linear = linear_rip(before.values)
+    report.repeated[linear] += 1
+    if report.repeated[linear] > 1:
+        return
     report.differences.append(Difference(
         report.instructions, before, after, names, code,
-        [(linear_rip(state.values), code_bits(state.values), _code(follower, state)) for state in tail]))
+        [(linear_rip(state.values), code_bits(state.values), _code(follower, state)) for state in tail], follower.remark()))
 
 
 def describe(difference: Difference, symbol: Callable[[int], str] = lambda linear: "") -> str:
@@ -251,6 +260,8 @@ def describe(difference: Difference, symbol: Callable[[int], str] = lambda linea
     if before.kind == HARDWARE:
         text = f"external interrupt {before.vector:#x}, before: {text}"
     lines.append(f"   -> {linear:016x}  {text}    [{difference.code.hex(' ')}]")
+    if difference.remark:
+        lines.append(f"      ours: {difference.remark}")
     for vector, error in before.exceptions:
         lines.append(f"      QEMU raised exception {vector} with error code {error:#x}")
     lines.append(f"      {'register':<10} {'before':>18} {'ours':>18} {'QEMU':>18}")

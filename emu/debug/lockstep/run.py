@@ -1,6 +1,7 @@
 # The command: `python -m emu.debug.lockstep ...` - where does our processor first go another way than QEMU's?
 import argparse
 import bisect
+import contextlib
 import pathlib
 import struct
 import sys
@@ -124,7 +125,8 @@ def sample(qemu: Qemu, make_follower: MakeFollower, options: argparse.Namespace,
             print(f"\r{report.instructions} instructions, {rate:.0f} a second", end="", file=sys.stderr, flush=True)
 
     first = State(values, wide)
-    report = follow(_from(first, qemu.states(options.instructions)), follower, not options.first, options.limit, progress)
+    with contextlib.closing(qemu.states(options.instructions)) as states:
+        report = follow(_from(first, states), follower, not options.first, options.limit, progress)
     progress(report)
     if report.last is not None and not report.differences:
         memory = compare_memory(follower.read_physical, qemu.ram)
@@ -135,7 +137,7 @@ def sample(qemu: Qemu, make_follower: MakeFollower, options: argparse.Namespace,
         if marks:
             print(f"{len(marks)} words differ in accessed and dirty bits only, the first at {marks[0].physical:#x}")
     print(f"{report.instructions} instructions, {report.interrupts} interrupts, {report.exceptions} exceptions compared; "
-          f"{len(report.differences)} differences")
+          f"{sum(report.repeated.values())} differences at {len(report.differences)} addresses")
     for title, counts in (("taken from QEMU", report.adopted), ("undefined flags", report.undefined)):
         if counts:
             print(f"  {title}: " + ", ".join(f"{name} {count}" for name, count in counts.most_common()))
