@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from emu.base.clock import Clock
 from emu.base.errors import SnapshotError
+from emu.base.line import python_listener
 from emu.base.pci_routing import intx_gsi, intx_net
 from emu.devices.pci.bus import HostBridge, IsaBridge, PciBus
 from emu.devices.virtio.rng import VirtioRng
@@ -182,6 +183,20 @@ def test_reset_control_register_keeps_its_bits():
     board.ports.write(0xCF9, 1, 0xF2)
     assert board.ports.read(0xCF9, 1) == 0x02
     assert board.ports.read(0xCF8, 4) == 0
+
+
+def test_reset_control_pulses_on_the_rising_edge():
+    board = Board()
+    levels = []
+    board.bus.reset_request.connect(python_listener(levels.append))
+    board.ports.write(0xCF9, 1, 0x02)
+    assert levels == []
+    board.ports.write(0xCF9, 1, 0x06)
+    board.ports.write(0xCF9, 1, 0x06)
+    assert levels == [1, 0]
+    board.ports.write(0xCF9, 1, 0x02)
+    board.ports.write(0xCF9, 1, 0x0E)
+    assert levels == [1, 0] * 2
 
 
 def test_capability_list_is_a_chain():

@@ -367,12 +367,13 @@ def test_any_register_traffic_is_survived(steps, common):
     board = make_board()
     board.start()
     for is_write, offset, size, value in steps:
+        offset &= -size
         if is_write:
-            board.device.bar_write(offset, size, value)
+            board.put(offset, size, value)
         else:
-            board.device.bar_read(offset, size)
+            board.get(offset, size)
     for offset, value in common:
         for size in (1, 2, 4, 8):
-            board.device.bar_write(offset, size, value)
+            board.put(offset & -size, size, value)
     board.wait()
     board.device.fields.set(board.device.fields.get())
