@@ -1,10 +1,10 @@
-# IEEE-754 arithmetic as x86 does it, in integers: the numbers of SSE (f32, f64) and what is common with x87 (f80, see softfloat_x87).
+# IEEE-754 arithmetic as x86 does it, in integers: the numbers of SSE (f32, f64); f80 is in softfloat_x87, the common ground in softfloat_core.
 #
 # Every function is pure: bits in, bits out, exceptions into FloatStatus.flags (never cleared here). Where an exception is
 # unmasked (its bit in FloatStatus.masks is clear) f32/f64 results are meaningless: the caller must not write them.
 # Host floating point is used only where its answer is known to be the exact one; it is assumed to round to nearest.
 from emu.base.bits cimport ctz64, likely
-from emu.base.types cimport i16, i32, i64, u8, u16, u32, u64
+from emu.base.types cimport i32, i64, u8, u16, u32, u64
 
 cdef enum:                       # bits of the x87 status word, of MXCSR and (as masks) of the x87 control word
     FLOAT_INVALID = 0x01
@@ -41,21 +41,6 @@ cdef struct FloatStatus:
 cdef struct F80:                 # 80-bit extended: bit 63 of the significand is the explicit integer bit
     u64 significand
     u16 sign_exponent            # bit 15 sign, 14..0 exponent biased by 16383
-
-cdef enum:                       # kind of an unpacked number
-    KIND_ZERO
-    KIND_FINITE
-    KIND_INFINITY
-    KIND_QNAN
-    KIND_SNAN
-    KIND_UNSUPPORTED             # f80 only: unnormal, pseudo-infinity, pseudo-NaN (SDM 1 8.2.2)
-
-cdef struct Unpacked:
-    u64 significand              # finite: bit 63 set; NaN: payload with the quiet bit in bit 62
-    i32 exponent                 # value = significand * 2^(exponent - 63)
-    u8 sign
-    u8 kind
-    u8 denormal                  # was encoded as a denormal (or pseudo-denormal)
 
 
 # ---- MXCSR <-> FloatStatus ----------------------------------------------------------------------------------------
