@@ -185,7 +185,7 @@ cdef Remainder f80_remainder(F80 a, F80 b, bint nearest, FloatStatus* s) noexcep
         r.partial = True
         step = (distance & 31) | 32          # 32 to 63 bits at a time, so that the last step is a whole one (SDM 2 FPREM)
     dividend = <u128>x.significand << step
-    r.quotient = <u64>(dividend / y.significand)
+    r.quotient = <u64>(dividend / <u128>y.significand)
     rest = <u64>(dividend - <u128>r.quotient * y.significand)
     if nearest and not r.partial and (rest > y.significand - rest or (rest == y.significand - rest and r.quotient & 1)):
         rest = y.significand - rest
