@@ -173,7 +173,7 @@ cdef int x87_register(X87* x, int opcode, int digit, int i, u64* flags) noexcept
     cdef int code = 8 * digit + i
     if opcode == 0xD8 or opcode == 0xDC or opcode == 0xDE:
         if digit == 2 or digit == 3:
-            semantics.x87_compare_register(x, i, False, 2 if opcode == 0xDE else digit & 1)
+            semantics.x87_compare_register(x, i, False, 2 if opcode == 0xDE and digit == 3 else (digit | opcode >> 1) & 1)
         elif opcode == 0xD8:
             semantics.x87_arithmetic_register(x, digit, 0, i, False)
         else:                                # SUB and SUBR, DIV and DIVR change places

@@ -490,7 +490,7 @@ cdef void x87_remainder(X87* x, bint nearest) noexcept nogil:
     stack_set(x, 0, r.value)
     if r.partial:
         set_condition(x, X87_C2)
-    else:
+    elif not r.nan:
         set_condition(x, (X87_C1 if r.quotient & 1 else 0) | (X87_C3 if r.quotient & 2 else 0) | (X87_C0 if r.quotient & 4 else 0))
 
 
