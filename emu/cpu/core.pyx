@@ -47,6 +47,7 @@ cdef void take_debug_trap(Cpu* c, u64 bits) noexcept nogil:
     """A trap-type #DB after an instruction."""
     c.dr[6] |= bits
     set_fault(c, DB, False, 0)
+    c.debug_fault = 0
     deliver_fault(c)
 
 
@@ -64,6 +65,7 @@ cdef bint instruction_breakpoint(Cpu* c) noexcept nogil:
         return False
     c.dr[6] |= hit
     set_fault(c, DB, False, 0)
+    c.debug_fault = 1
     return True
 
 
@@ -229,16 +231,16 @@ cdef void set_init(void* owner, int number, int level) noexcept nogil:
         (<Cpu*>owner).init = 1
 
 
+cdef void set_sipi(void* owner, int number, int level) noexcept nogil:
+    """STARTUP messages: `level` is the vector."""
+    (<Cpu*>owner).sipi = level
+
+
 cdef void set_a20(void* owner, int number, int level) noexcept nogil:
     cdef Cpu* c = <Cpu*>owner
     c.space.a20_mask = ~<u64>0 if level else ~(<u64>1 << 20)
     flush_tlb(c, True)
     memset(c.vtab, 0, VTAB_ENTRIES * sizeof(VtabEntry))
-
-
-cdef void set_reset(void* owner, int number, int level) noexcept nogil:
-    if level:
-        (<Cpu*>owner).reset_request = 1
 
 
 cdef class Core:
@@ -357,6 +359,10 @@ cdef class Core:
         """Makes run() return soon; may be called from any thread or signal handler."""
         self.c.stop_request = on
 
+    def keep(self, part):
+        """Holds a part alive that the CPU calls."""
+        self._keep.append(part)
+
     # --- lines
     cdef LineInput _input(self, line_fn fn):
         return line_input(fn, self.c, 0, self)
@@ -374,12 +380,12 @@ cdef class Core:
         return self._input(set_init)
 
     @property
-    def a20(self):
-        return self._input(set_a20)
+    def startup(self):
+        return self._input(set_sipi)
 
     @property
-    def reset_line(self):
-        return self._input(set_reset)
+    def a20(self):
+        return self._input(set_a20)
 
     # --- looking and setting
     @property

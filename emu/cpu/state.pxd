@@ -286,6 +286,12 @@ cdef struct Cpu:
     int reset_request
     int debug_trap               # pending bits for DR6 after this instruction
     int shutdown                 # triple fault happened
+    int debug_fault              # the #DB in flight is a fault (instruction breakpoint, general detect)
+    int chain_length             # the latest faults, for explanations
+    int chain_vector[4]
+    int chain_has_error[4]
+    u32 chain_error[4]
+    u64 chain_cr2[4]
 
     # architectural state
     Segment seg[SEGMENTS]
@@ -348,4 +354,5 @@ cdef struct Cpu:
     u64 blocks_made
     u64 tlb_misses
     u64 page_faults
+    u64 interrupts
     u64 singles
