@@ -14,6 +14,17 @@ cdef u8* write_slow(Cpu* c, u64 linear, int size) noexcept nogil        # transl
 cdef u8* modify_slow(Cpu* c, u64 linear, int size) noexcept nogil       # like write_slow, bounce holds the old value
 cdef void commit_slow(Cpu* c) noexcept nogil                            # writes bounce back
 # segment checks of operands that are not flat: 0, or 1 with the fault set; *linear gets the linear address
+# supervisor accesses to descriptor tables and task state, whatever the CPL: 0, or 1 with the fault set
+cdef int read_system(Cpu* c, u64 linear, int size, u64* value) noexcept nogil
+cdef int write_system(Cpu* c, u64 linear, int size, u64 value) noexcept nogil
+cdef int probe_write(Cpu* c, u64 linear, int size) noexcept nogil       # would a store by the running privilege fault?
+cdef int probe_system_write(Cpu* c, u64 linear, int size) noexcept nogil
+cdef int fetch_bytes(Cpu* c, u64 linear, u8* data, int length) noexcept nogil    # instruction bytes got before a fault; a fault at byte 0 gives -1
+cdef int fetch_page(Cpu* c, u64 linear, u64* page) noexcept nogil       # instruction TLB: 0, or 1 with the fault set
+cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* shift) noexcept nogil
+cdef void flush_tlb(Cpu* c, bint global_too) noexcept nogil
+cdef void flush_page(Cpu* c, u64 linear) noexcept nogil
+cdef void forget_writable(Cpu* c, u8* host_page) noexcept nogil         # no more stores to this page without the slow path
 cdef int check_segment(Cpu* c, int segment, u64 offset, int size, bint write, u64* linear) noexcept nogil
 
 

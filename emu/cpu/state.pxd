@@ -338,7 +338,12 @@ cdef struct Cpu:
     u8* arena
     u64 arena_size
     u64 arena_used
-    Insn scratch[MAX_BLOCK + 4]  # for instructions that run alone and for prefixes of blocks
+    Insn scratch[2 * MAX_BLOCK + 4]     # for instructions that run alone and for prefixes of blocks
+    u8* tlb_shift                # [CONTEXTS][2][TLB_ENTRIES]: log2 of the size of the page an entry came from
+    u8 tlb_used[CONTEXTS]        # entries were filled since the last flush
+    u8 large_seen[256]           # pages above 4 KiB were cached for a 2 MiB region with this hash
+    bint gigabyte_seen           # ... or 1 GiB pages anywhere
+    bint noncanonical            # the fault in flight is a non-canonical address (#SS where the operand is on the stack)
     u64 flushes                  # statistics
     u64 blocks_made
     u64 tlb_misses

@@ -64,7 +64,7 @@ def _pack(row: Row, numbers: dict[str, int]) -> bytes:
     rule = 1 if "d64" in attributes else 2 if "f64" in attributes else 0
     mask = sum(bit for bit, name in ((1, "os16"), (2, "os32"), (4, "os64")) if name in attributes) or 7
     ends = row.shape in ENDS
-    bits = sum(1 << n for n, name in enumerate(("i64", "o64", "pe", "lock", "", "w0", "w1")) if name in attributes)
+    bits = sum(1 << n for n, name in enumerate(("i64", "o64", "pe", "lock", "", "w0", "w1", "rep")) if name in attributes)
     bits |= ends << 4
     handlers = [numbers[row.handlers[(size, memory)]] if (size, memory) in row.handlers else 0
                 for size in (2, 4, 8) for memory in (False, True)]
@@ -110,6 +110,8 @@ def generate() -> dict[str, str]:
             text += [f"cdef int {name}(Cpu* c, Insn* i) noexcept nogil:", *("    " + line for line in body), ""]
         text += [f"register_handler({numbers[name]}, {name})" for name in handlers]
         files[f"handlers_{topic}.pyx"] = "\n".join(text) + "\n"
+    files["features.pxd"] = ("# Generated: numbers of the CPU features, bits of Cpu.features[].\ncdef enum:\n" + "".join(
+        f"    FEATURE_{name} = {number}\n" for name, number in FEATURE_NUMBERS.items()))
     starts, place = [], 0
     for slot in range(4 * 256 + 1):
         while place < len(rows) and rows[place].map * 256 + rows[place].opcode < slot:

@@ -39,7 +39,7 @@ def _shift_rows() -> str:
     return "\n".join(lines)
 
 
-TABLE = _alu_rows() + _shift_rows() + """
+TABLE = _alu_rows() + "\n" + _shift_rows() + """
 40+r | inc Zv | unary do_inc | i64 w=oszap
 48+r | dec Zv | unary do_dec | i64 w=oszap
 FE /0 | inc Eb | unary do_inc | lock w=oszap

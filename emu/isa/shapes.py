@@ -32,13 +32,15 @@ class Variant:
 
     @property
     def form(self) -> str:
-        """r, m, i for each operand."""
+        """A letter for each operand: r, m, i(mmediate), c(l), 1."""
         letters = ""
         for operand in self.row.operands:
             if operand.is_rm:
                 letters += "m" if self.memory else "r"
-            elif operand.place == "I" or operand.kind in ("1", "3"):
+            elif operand.place == "I":
                 letters += "i"
+            elif operand.kind == "1":
+                letters += "1"
             elif operand.kind == "CL":
                 letters += "c"
             else:

@@ -24,6 +24,10 @@ cdef struct PortSpace:
 cdef u32 port_read(PortSpace* ports, u32 port, int size) noexcept nogil
 cdef void port_write(PortSpace* ports, u32 port, int size, u32 value) noexcept nogil
 
+# Maps and unmaps ports while the machine runs (PCI BARs); as space_map and space_unmap.
+cdef int port_map(PortSpace* ports, u64 base, u64 size, read_fn read, write_fn write, void* owner) noexcept nogil
+cdef int port_unmap(PortSpace* ports, u64 base, void* owner) noexcept nogil
+
 
 cdef class Ports:
     """Owner of the I/O port space; `map(base, region)` and `unmap(base)` are the board's."""

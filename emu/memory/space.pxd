@@ -69,6 +69,22 @@ cdef int dma_write(Space* space, u64 physical, const void* data, u64 length) noe
 cdef u8* dma_pointer(Space* space, u64 physical, u64 length, bint write) noexcept nogil   # contiguous host memory or NULL; write: marks dirty now
 
 
+# Maps and unmaps MMIO while the machine runs (PCI BARs, programmed by the guest): 0, or -1 where [base, base + size) is
+# empty, wraps, lies (partly) over RAM, ROM or another region, or no place is left: the region is then invisible.
+# The caller keeps `owner` alive. space_unmap: 0, or -1 where `owner` has no region at `base`.
+cdef int space_map(Space* space, u64 base, u64 size, read_fn read, write_fn write, void* owner) noexcept nogil
+cdef int space_unmap(Space* space, u64 base, void* owner) noexcept nogil
+
+
+cdef class Mapping:
+    """Anonymous host memory of zeros, unmapped with its owner; pages never touched cost nothing."""
+    cdef u8* data
+    cdef u64 size
+
+
+cdef class PhysicalBytes
+
+
 cdef class PhysicalMemory:
     """Owner of a machine's physical address space (Python face: slices of bytes, adding RAM, ROM and regions)."""
     cdef Space space
@@ -76,3 +92,14 @@ cdef class PhysicalMemory:
     cdef list _keep
     cdef void* _ram
     cdef u64 _ram_map_bytes
+    cdef u64 _board_pages            # pages of ROM and RAM that the board has added
+    cdef readonly PhysicalBytes physical
+    cdef int _insert(self, u64 base, u64 size, u8* host, u64 first_page, bint readonly) except -1
+    cdef Mapping _add(self, u64 base, u64 size, bint readonly)
+
+
+cdef class PhysicalBytes:
+    """RAM and ROM by physical address, as slices of bytes."""
+    cdef PhysicalMemory _memory
+    cdef u64 _low_bytes
+    cdef tuple _range(self, object key)

@@ -1,0 +1,69 @@
+# The state of the processor after RESET (SDM 3A table 9-1).
+from libc.string cimport memset
+
+from emu.base.types cimport u32, u64
+from emu.cpu.access cimport flush_tlb
+from emu.cpu.block cimport flush_blocks
+from emu.cpu.mode cimport update_mode
+from emu.cpu.state cimport *
+
+
+cdef void reset_cpu(Cpu* c) noexcept nogil:
+    """Counters, time, caches' memory and what surrounds the CPU stay; everything architectural is set."""
+    cdef int k
+    memset(c.regs, 0, sizeof(c.regs))
+    c.regs[RDX] = 0x600
+    c.flag_result = 1
+    c.flag_carries = 0
+    c.flag_adjust = 0
+    c.flags_system = F_ONE
+    c.address_mask[0] = ~<u64>0
+    c.address_mask[1] = 0xFFFF
+    c.address_mask[2] = 0xFFFFFFFF
+    c.address_mask[3] = 0xFFFFFFFF
+    c.rip = 0xFFF0
+    for k in range(SEGMENTS):
+        c.seg[k].selector = 0
+        c.seg[k].base = 0
+        c.seg[k].limit = 0xFFFF
+        c.seg[k].attributes = 0x93
+    c.seg[CS].selector = 0xF000
+    c.seg[CS].base = 0xFFFF0000
+    c.seg[CS].attributes = 0x9B
+    c.seg[LDTR].attributes = 0x82
+    c.seg[TR].attributes = 0x8B
+    c.gdtr.base = 0
+    c.gdtr.limit = 0xFFFF
+    c.idtr.base = 0
+    c.idtr.limit = 0xFFFF
+    c.cr0 = 0x60000010
+    c.cr2 = 0
+    c.cr3 = 0
+    c.cr4 = 0
+    c.cr8 = 0
+    c.xcr0 = 1
+    c.efer = 0
+    c.cpl = 0
+    memset(c.dr, 0, sizeof(c.dr))
+    c.dr[6] = 0xFFFF0FF0
+    c.dr[7] = 0x400
+    c.pkru = 0
+    c.mxcsr = 0x1F80
+    memset(c.xmm, 0, sizeof(c.xmm))
+    c.star = c.lstar = c.cstar = c.sfmask = c.kernel_gs_base = 0
+    c.sysenter_cs = c.sysenter_esp = c.sysenter_eip = 0
+    c.pat = <u64>0x0007040600070406
+    c.tsc_aux = 0
+    c.misc_enable = 1
+    c.mtrr_def_type = 0
+    memset(c.mtrr_fixed, 0, sizeof(c.mtrr_fixed))
+    memset(c.mtrr_variable, 0, sizeof(c.mtrr_variable))
+    c.intr = 0
+    c.nmi = c.nmi_blocked = c.init = c.halted = c.wait_sipi = c.shadow = c.shadow_debug = 0
+    c.sipi = -1
+    c.reset_request = c.debug_trap = c.shutdown = 0
+    c.link_slot = NULL
+    c.space.a20_mask = ~<u64>0
+    flush_tlb(c, True)
+    flush_blocks(c)
+    update_mode(c)

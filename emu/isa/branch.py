@@ -1,0 +1,94 @@
+# Near jumps, calls, returns, loops.
+"""Rows of the near branches; far ones are in system.py. In 64-bit mode their operand size is always 64 bits (Intel);
+AMD honours 66 there: DEVIATES for the v1 and v2 models, no compiler emits it."""
+
+IMPORTS = """
+from emu.cpu.access cimport drop, rip_of, set_fault, stack_top
+from emu.cpu.branch cimport branch_fall, branch_taken, cut_rip, goto_rip
+from emu.cpu.flags cimport condition, flag_zf
+from emu.cpu.state cimport GP, RIP_SLOT
+"""
+
+TABLE = """
+70+cc | j Jb | jcc jcc | f64 sized r=oszpc
+0F 80+cc | j Jz | jcc jcc | f64 r=oszpc
+EB | jmp Jb | jmp jmp | f64 sized
+E9 | jmp Jz | jmp jmp | f64
+E8 | call Jz | call call | f64
+FF /4 | jmp Ev | jmp_indirect jmp_indirect | f64
+FF /2 | call Ev | call_indirect call_indirect | f64
+C3 | ret | ret ret | f64 sized
+C2 | ret Iw | ret ret | f64 sized
+E0 | loopne Jb | loop loopne | f64 sized r=z
+E1 | loope Jb | loop loope | f64 sized r=z
+E2 | loop Jb | loop loop | f64 sized
+E3 | jcxz Jb | loop jcxz | f64 sized
+"""
+
+from emu.isa.shapes import FAIL, Variant, source_value  # noqa: E402
+
+_CANONICAL = ["if unlikely(<i64>(target << 16) >> 16 != <i64>target):", "    set_fault(c, GP, True, 0)", "    " + FAIL]
+
+
+def _canonical(size: int) -> list[str]:
+    return _CANONICAL if size == 8 else ["if unlikely(target > c.cs_limit):", "    set_fault(c, GP, True, 0)", "    " + FAIL]
+
+
+def _direct_target(size: int) -> list[str]:
+    """Only an unlinked branch can leave the segment or the canonical range; a linked one stays in its page."""
+    return ["if unlikely(not i.flags & 32):", f"    target = cut_rip(c.regs[RIP_SLOT] + <u64>i.imm, {size})",
+            *("    " + line for line in _canonical(size))]
+
+
+def _jcc(v: Variant) -> tuple[str, list[str]]:
+    size = v.opsize
+    return v.name(v.row.condition, 8 * size), [
+        "cdef u64 target", f"if condition(c, {v.row.condition}):", *("    " + line for line in _direct_target(size)),
+        f"    return branch_taken(c, i, {size})", "return branch_fall(c, i)"]
+
+
+def _jmp(v: Variant) -> tuple[str, list[str]]:
+    return v.name(8 * v.opsize), ["cdef u64 target", *_direct_target(v.opsize), f"return branch_taken(c, i, {v.opsize})"]
+
+
+def _call(v: Variant) -> tuple[str, list[str]]:
+    size = v.opsize
+    return v.name(8 * size), ["cdef u64 target", *_direct_target(size),
+                              f"if unlikely(push(c, rip_after(c, i), {size})):", "    " + FAIL,
+                              f"return branch_taken(c, i, {size})"]
+
+
+def _indirect(v: Variant) -> tuple[str, list[str]]:
+    size = v.opsize
+    lines, value = source_value(v, 0, size, "dst")
+    body = ["cdef u8* p", "cdef u64 target", *lines, f"target = {value}", *_canonical(size)]
+    if v.row.function == "call_indirect":
+        body += [f"if unlikely(push(c, rip_after(c, i), {size})):", "    " + FAIL]
+    return v.name(8 * size, v.form), [*body, "return goto_rip(c, target)"]
+
+
+def _ret(v: Variant) -> tuple[str, list[str]]:
+    size = v.opsize
+    extra = f"{size} + <u64>i.imm" if v.row.operands else f"{size}"
+    return v.name(8 * size, v.form), [f"cdef u8* p = stack_top(c, {size})", "cdef u64 target", "if unlikely(p == NULL):",
+                                      "    " + FAIL, f"target = get(p, {size})", *_canonical(size), f"drop(c, {extra})",
+                                      "return goto_rip(c, target)"]
+
+
+def _loop(v: Variant) -> tuple[str, list[str]]:
+    """LOOP and JCXZ count in CX, ECX or RCX by address size."""
+    name = v.row.function
+    size = v.opsize
+    test = {"loop": "count != 0", "loope": "count != 0 and flag_zf(c)", "loopne": "count != 0 and not flag_zf(c)",
+            "jcxz": "count == 0"}[name]
+    body = ["cdef u64 target", "cdef u64 mask = c.address_mask[i.flags & 3]",
+            f"cdef u64 count = (c.regs[1]{'' if name == 'jcxz' else ' - 1'}) & mask", f"cdef bint taken = {test}", "if taken:",
+            *("    " + line for line in _direct_target(size))]
+    if name != "jcxz":
+        body += ["if mask == <u64>0xFFFF:", "    set_reg(c, 8, count, 2)", "else:", "    c.regs[1] = count"]
+    return v.name(8 * size), [*body, "if taken:", f"    return branch_taken(c, i, {size})", "return branch_fall(c, i)"]
+
+
+SHAPES = {"jcc": _jcc, "jmp": _jmp, "call": _call, "jmp_indirect": _indirect, "call_indirect": _indirect, "ret": _ret,
+          "loop": _loop}
+ENDS = set(SHAPES)

@@ -1,0 +1,509 @@
+# Guest-physical address space: RAM, ROM and MMIO regions; dirty log, code marks, DMA.
+import cython
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.errno cimport errno
+from libc.string cimport memcpy, memmove, strerror
+
+from emu.base.bits cimport mask_of
+from emu.base.errors import ResourceError, UsageError
+from emu.base.types cimport u8, u16, u32, u64
+
+cdef extern from "<sys/mman.h>" nogil:
+    void* mmap(void* address, size_t length, int protection, int flags, int fd, long offset)
+    int munmap(void* address, size_t length)
+    int madvise(void* address, size_t length, int advice)
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MADV_HUGEPAGE
+    void* MAP_FAILED
+
+# The PC's map: a window for video at 640 KiB, shadow RAM up to 1 MiB, a hole for devices below 4 GiB.
+VIDEO_BASE = 0xA0000
+SHADOW_BASE = 0xC0000
+HIGH_BASE = 0x100000
+HOLE_BASE = 0xC0000000
+HOLE_END = 0x100000000
+RAM_LIMIT = 1 << 40              # of the physical address bits that CPUs here report, RAM may use this much
+BOARD_PAGES = 1 << 16            # pages of ROM and RAM that a board can add: 256 MiB
+
+
+cdef class Mapping:
+    def __dealloc__(self):
+        if self.data != NULL:
+            munmap(self.data, self.size)
+
+
+cdef Mapping map_host(u64 size, str what, bint huge):
+    """`size` bytes of zeros from the host, in pages that cost nothing until they are touched; raises ResourceError."""
+    cdef Mapping mapping = Mapping.__new__(Mapping)
+    cdef void* data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    if data == MAP_FAILED:
+        raise ResourceError(what, f"{size} bytes", f"the host refuses: {strerror(errno).decode()}", "use less memory")
+    if huge:
+        madvise(data, size, MADV_HUGEPAGE)      # advice only: a host without huge pages is slower, not wrong
+    mapping.data = <u8*>data
+    mapping.size = size
+    return mapping
+
+
+# ---- lookup
+
+cdef Slot* find_slot(Space* space, u64 physical) noexcept nogil:
+    cdef int k
+    for k in range(space.slots):
+        if physical - space.slot[k].base < space.slot[k].size:
+            return &space.slot[k]
+    return NULL
+
+
+cdef Mmio* _find_region(Space* space, u64 physical) noexcept nogil:
+    cdef int low = 0
+    cdef int high = space.regions
+    cdef int middle
+    while low < high:                            # sorted by base: the last whose base is not above `physical`
+        middle = (low + high) >> 1
+        if space.region[middle].base <= physical:
+            low = middle + 1
+        else:
+            high = middle
+    if low and physical - space.region[low - 1].base < space.region[low - 1].size:
+        return &space.region[low - 1]
+    return NULL
+
+
+cdef u8* ram_pointer(Space* space, u64 physical) noexcept nogil:
+    cdef Slot* slot = find_slot(space, physical)
+    if slot == NULL:
+        return NULL
+    return slot.host + (physical - slot.base)
+
+
+cdef u64 page_index(Slot* slot, u64 physical) noexcept nogil:
+    return slot.first_page + (physical - slot.base) // PAGE_SIZE
+
+
+# ---- accesses of a CPU
+
+cdef u64 _mmio_read(Space* space, u64 physical, int size) noexcept nogil:
+    cdef Mmio* region = _find_region(space, physical)
+    cdef u64 value
+    cdef int k
+    if region == NULL or space.dma_depth > 0:
+        space.dropped += 1
+        return mask_of(size)
+    if physical - region.base + <u64>size > region.size:     # hangs over the end: as a bus does it, byte by byte
+        value = 0
+        for k in range(size):
+            value |= _mmio_read(space, physical + <u64>k, 1) << (8 * k)
+        return value
+    space.dma_depth += 1
+    value = region.read(region.owner, physical - region.base, size) & mask_of(size)
+    space.dma_depth -= 1
+    return value
+
+
+cdef void _mmio_write(Space* space, u64 physical, int size, u64 value) noexcept nogil:
+    cdef Mmio* region = _find_region(space, physical)
+    cdef int k
+    if region == NULL or space.dma_depth > 0:
+        space.dropped += 1
+        return
+    if physical - region.base + <u64>size > region.size:
+        for k in range(size):
+            _mmio_write(space, physical + <u64>k, 1, (value >> (8 * k)) & 0xFF)
+        return
+    space.dma_depth += 1
+    region.write(region.owner, physical - region.base, size, value & mask_of(size))
+    space.dma_depth -= 1
+
+
+cdef u64 space_read(Space* space, u64 physical, int size) noexcept nogil:
+    cdef Slot* slot = find_slot(space, physical)
+    cdef u64 value = 0
+    if slot == NULL:
+        return _mmio_read(space, physical, size)
+    memcpy(&value, slot.host + (physical - slot.base), size)
+    return value
+
+
+cdef void space_write(Space* space, u64 physical, int size, u64 value) noexcept nogil:
+    cdef Slot* slot = find_slot(space, physical)
+    if slot == NULL:
+        _mmio_write(space, physical, size, value)
+    elif not slot.readonly:
+        memcpy(slot.host + (physical - slot.base), &value, size)
+        _written(space, slot, physical, size)
+
+
+cdef void _written(Space* space, Slot* slot, u64 physical, u64 length) noexcept nogil:
+    """Marks [physical, physical + length) of one slot dirty and tells the CPUs of code lines in it, page by page."""
+    cdef u64 chunk, page, first, last, lines
+    cdef int k
+    while length:
+        chunk = PAGE_SIZE - (physical & (PAGE_SIZE - 1))
+        if chunk > length:
+            chunk = length
+        page = page_index(slot, physical)
+        space.dirty[page] = 1
+        if space.code_lines[page]:
+            first = (physical & (PAGE_SIZE - 1)) >> 6
+            last = ((physical + chunk - 1) & (PAGE_SIZE - 1)) >> 6
+            lines = (<u64>0xFFFFFFFFFFFFFFFF << first) & (<u64>0xFFFFFFFFFFFFFFFF >> (63 - last))
+            if space.code_lines[page] & lines:
+                for k in range(space.code_owners):
+                    space.code_written[k](space.code_owner[k], physical, chunk)
+        physical += chunk
+        length -= chunk
+
+
+# ---- DMA
+
+cdef bint _host_backed(Space* space, u64 physical, u64 length) noexcept nogil:
+    cdef Slot* slot
+    cdef u64 left
+    while length:
+        slot = find_slot(space, physical)
+        if slot == NULL:
+            return False
+        left = slot.size - (physical - slot.base)
+        if left >= length:
+            return True
+        physical += left
+        length -= left
+    return True
+
+
+cdef int dma_read(Space* space, u64 physical, void* data, u64 length) noexcept nogil:
+    cdef Slot* slot
+    cdef u64 chunk
+    if not _host_backed(space, physical, length):
+        space.dropped += 1
+        return -1
+    while length:
+        slot = find_slot(space, physical)
+        chunk = slot.size - (physical - slot.base)
+        if chunk > length:
+            chunk = length
+        memmove(data, slot.host + (physical - slot.base), chunk)
+        data = <u8*>data + chunk
+        physical += chunk
+        length -= chunk
+    return 0
+
+
+cdef int dma_write(Space* space, u64 physical, const void* data, u64 length) noexcept nogil:
+    return _store(space, physical, data, length, False)
+
+
+cdef int _store(Space* space, u64 physical, const void* data, u64 length, bint into_rom) noexcept nogil:
+    cdef Slot* slot
+    cdef u64 chunk
+    if not _host_backed(space, physical, length):
+        space.dropped += 1
+        return -1
+    while length:
+        slot = find_slot(space, physical)
+        chunk = slot.size - (physical - slot.base)
+        if chunk > length:
+            chunk = length
+        if into_rom or not slot.readonly:
+            memmove(slot.host + (physical - slot.base), data, chunk)
+            _written(space, slot, physical, chunk)
+        data = <const u8*>data + chunk
+        physical += chunk
+        length -= chunk
+    return 0
+
+
+cdef u8* dma_pointer(Space* space, u64 physical, u64 length, bint write) noexcept nogil:
+    cdef Slot* slot = find_slot(space, physical)
+    if slot == NULL or slot.size - (physical - slot.base) < length or (write and slot.readonly):
+        space.dropped += 1
+        return NULL
+    if write:
+        _written(space, slot, physical, length)
+    return slot.host + (physical - slot.base)
+
+
+# ---- mapping
+
+cdef bint _is_free(Space* space, u64 base, u64 size) noexcept nogil:
+    """Whether [base, base + size) is a range, and nothing lies in it."""
+    cdef int k
+    cdef u64 last = base + size - 1
+    if size == 0 or last < base:
+        return False
+    for k in range(space.slots):
+        if base <= space.slot[k].base + (space.slot[k].size - 1) and space.slot[k].base <= last:
+            return False
+    for k in range(space.regions):
+        if base <= space.region[k].base + (space.region[k].size - 1) and space.region[k].base <= last:
+            return False
+    return True
+
+
+cdef int space_map(Space* space, u64 base, u64 size, read_fn read, write_fn write, void* owner) noexcept nogil:
+    cdef int place = space.regions
+    if place == MAX_REGIONS or not _is_free(space, base, size):
+        return -1
+    while place > 0 and space.region[place - 1].base > base:
+        space.region[place] = space.region[place - 1]
+        place -= 1
+    space.region[place].base = base
+    space.region[place].size = size
+    space.region[place].read = read
+    space.region[place].write = write
+    space.region[place].owner = owner
+    space.regions += 1
+    return 0
+
+
+cdef int space_unmap(Space* space, u64 base, void* owner) noexcept nogil:
+    cdef Mmio* region = _find_region(space, base)
+    cdef int k
+    if region == NULL or region.base != base or region.owner != owner:
+        return -1
+    space.regions -= 1
+    for k in range(<int>(region - space.region), space.regions):
+        space.region[k] = space.region[k + 1]
+    return 0
+
+
+# ---- what devices offer
+
+cdef class Region:
+    pass
+
+
+cdef Region region(str name, u64 size, read_fn read, write_fn write, void* owner, object keep):
+    """A region of `size` bytes; `keep` holds the owner of the callbacks alive."""
+    cdef Region offer = Region.__new__(Region)
+    offer.name = name
+    offer.size = size
+    offer.read = read
+    offer.write = write
+    offer.owner = owner
+    offer.keep = keep
+    return offer
+
+
+@cython.final
+cdef class PythonRegion(Region):
+    """A region served by Python functions: `read(offset, size) -> int` and `write(offset, size, value)`.
+
+    An exception of theirs is kept in `error` (the first one), reads give all ones then; whoever runs the machine
+    looks at it. Source of the convention: `read_fn` and `write_fn`.
+    """
+    cdef object _read
+    cdef object _write
+    cdef public object error
+
+    def __init__(self, str name, u64 size, read, write):
+        self.name = name
+        self.size = size
+        self._read = read
+        self._write = write
+        self.read = _python_read
+        self.write = _python_write
+        self.owner = <void*>self
+
+
+cdef u64 _python_read(void* owner, u64 offset, int size) noexcept with gil:
+    cdef PythonRegion region = <PythonRegion>owner
+    try:
+        return int(region._read(offset, size)) & mask_of(size)
+    except BaseException as error:
+        if region.error is None:
+            region.error = error
+        return mask_of(size)
+
+
+cdef void _python_write(void* owner, u64 offset, int size, u64 value) noexcept with gil:
+    cdef PythonRegion region = <PythonRegion>owner
+    try:
+        region._write(offset, size, value)
+    except BaseException as error:
+        if region.error is None:
+            region.error = error
+
+
+# ---- the Python face
+
+@cython.final
+cdef class PhysicalMemory:
+    """The physical address space of a machine with `ram_bytes` of RAM (a multiple of 4096).
+
+    RAM lies at 0..640 KiB, 768 KiB..3 GiB and from 4 GiB up; untouched RAM costs nothing. Raises UsageError for an
+    impossible size and ResourceError where the host gives no memory.
+    """
+
+    def __init__(self, ram_bytes):
+        cdef Mapping ram, dirty, code_lines
+        if not 0 < ram_bytes <= RAM_LIMIT or ram_bytes % PAGE_SIZE:
+            raise UsageError("memory", f"{ram_bytes} bytes", f"a multiple of {PAGE_SIZE} up to {RAM_LIMIT >> 30} GiB")
+        self.ram_bytes = ram_bytes
+        self._keep = []
+        self.space.pages = self.ram_bytes // PAGE_SIZE + <u64>BOARD_PAGES
+        self.space.a20_mask = <u64>0xFFFFFFFFFFFFFFFF
+        ram = map_host(self.ram_bytes, "memory", True)
+        dirty = map_host(self.space.pages, "memory (dirty log)", False)
+        code_lines = map_host(self.space.pages * sizeof(u64), "memory (code marks)", False)
+        self._keep += [ram, dirty, code_lines]
+        self._ram = ram.data
+        self._ram_map_bytes = ram.size
+        self.space.dirty = dirty.data
+        self.space.code_lines = <u64*>code_lines.data
+        low = min(ram_bytes, HOLE_BASE)
+        for base, end in ((0, min(low, VIDEO_BASE)), (SHADOW_BASE, min(low, HIGH_BASE)), (HIGH_BASE, low)):
+            if end > base:
+                self._insert(base, end - base, ram.data + <u64>base, base // PAGE_SIZE, False)
+        if ram_bytes > low:
+            self._insert(HOLE_END, ram_bytes - low, ram.data + <u64>low, low // PAGE_SIZE, False)
+        self.physical = PhysicalBytes.__new__(PhysicalBytes)
+        self.physical._memory = self
+        self.physical._low_bytes = low
+
+    cdef int _insert(self, u64 base, u64 size, u8* host, u64 first_page, bint readonly) except -1:
+        cdef Space* space = &self.space
+        cdef int place = space.slots
+        if place == MAX_SLOTS:
+            raise ValueError(f"no slot is left for memory at {base:#x}")
+        if not _is_free(space, base, size):
+            raise ValueError(f"memory at {base:#x}, {size} bytes, lies over something else")
+        while place > 0 and space.slot[place - 1].base > base:
+            space.slot[place] = space.slot[place - 1]
+            place -= 1
+        space.slot[place] = Slot(base=base, size=size, host=host, first_page=first_page, readonly=readonly)
+        space.slots += 1
+        return 0
+
+    cdef Mapping _add(self, u64 base, u64 size, bint readonly):
+        cdef Mapping mapping
+        if base % PAGE_SIZE or size % PAGE_SIZE or size == 0:
+            raise ValueError(f"memory at {base:#x}, {size} bytes, is not made of whole pages")
+        if self._board_pages + size // PAGE_SIZE > <u64>BOARD_PAGES:
+            raise ValueError(f"memory at {base:#x}, {size} bytes, is more than a board can add")
+        mapping = map_host(size, f"memory at {base:#x}", False)
+        self._insert(base, size, mapping.data, self.ram_bytes // PAGE_SIZE + self._board_pages, readonly)
+        self._board_pages += size // PAGE_SIZE
+        self._keep.append(mapping)
+        return mapping
+
+    def add_rom(self, u64 base, bytes data):
+        """Adds ROM that holds `data` (whole pages) at `base`; guest stores to it are dropped. ValueError on overlap."""
+        cdef Mapping mapping = self._add(base, len(data), True)
+        memcpy(mapping.data, <const u8*>data, mapping.size)
+
+    def add_ram(self, u64 base, u64 size):
+        """Adds RAM besides the main one (video memory, a device's) at `base`; ValueError on overlap."""
+        self._add(base, size, False)
+
+    def map(self, u64 base, Region region not None):
+        """Gives the region the addresses from `base` up; ValueError where they are taken."""
+        if space_map(&self.space, base, region.size, region.read, region.write, region.owner):
+            raise ValueError(f"{region.name} at {base:#x}, {region.size} bytes, lies over something else, or is one too many")
+        self._keep.append((base, region))
+
+    def unmap(self, u64 base):
+        """Takes away the region at `base`; ValueError where `map` put none there."""
+        cdef Region region
+        for entry in self._keep:
+            if isinstance(entry, tuple) and entry[0] == base:
+                region = entry[1]
+                space_unmap(&self.space, base, region.owner)
+                self._keep.remove(entry)
+                return
+        raise ValueError(f"no region is mapped at {base:#x}")
+
+    def read(self, u64 physical, int size):
+        """What a CPU reads: `size` 1, 2, 4 or 8 bytes at `physical` within one page, MMIO included."""
+        self._check(physical, size)
+        return space_read(&self.space, physical, size)
+
+    def write(self, u64 physical, int size, u64 value):
+        """What a CPU writes: `size` 1, 2, 4 or 8 bytes at `physical` within one page, MMIO included."""
+        self._check(physical, size)
+        space_write(&self.space, physical, size, value)
+
+    def _check(self, physical, size):
+        if size not in (1, 2, 4, 8) or physical % PAGE_SIZE + size > PAGE_SIZE:
+            raise ValueError(f"{size} bytes at {physical:#x} is no access")
+
+    def take_dirty(self):
+        """The physical addresses of all pages written since the last call, in order; clears the log."""
+        cdef int k
+        cdef u64 page, count
+        cdef u8* dirty
+        found = []
+        for k in range(self.space.slots):
+            dirty = self.space.dirty + self.space.slot[k].first_page
+            count = self.space.slot[k].size // PAGE_SIZE
+            page = 0
+            while page < count:
+                if page % 8 == 0 and page + 8 <= count and (<u64*>(dirty + page))[0] == 0:
+                    page += 8
+                    continue
+                if dirty[page]:
+                    dirty[page] = 0
+                    found.append(self.space.slot[k].base + page * PAGE_SIZE)
+                page += 1
+        return found
+
+    @property
+    def ram_ranges(self):
+        """RAM as a tuple of (base, size in bytes), in order of address; what boards added included, ROM not."""
+        return tuple((self.space.slot[k].base, self.space.slot[k].size)
+                     for k in range(self.space.slots) if not self.space.slot[k].readonly)
+
+    @property
+    def dropped(self):
+        """How many accesses no one answered since power-on."""
+        return self.space.dropped
+
+    @property
+    def address(self):
+        """The address of the C struct `Space`, for native harnesses."""
+        return <u64>&self.space
+
+
+@cython.final
+cdef class PhysicalBytes:
+    """RAM and ROM by physical address: `physical[a:b]` is bytes, `physical[a]` an int; both can be assigned.
+
+    An assignment counts as a write (dirty log, code), reaches ROM too, and never a device. IndexError where an
+    address is neither RAM nor ROM.
+    """
+    cdef tuple _range(self, object key):
+        if isinstance(key, slice):
+            if key.step not in (None, 1) or key.start is None or key.stop is None:
+                raise IndexError("a slice of physical memory is physical[first:end]")
+            first, end = key.start, key.stop
+        else:
+            first, end = key, key + 1
+        if not 0 <= first <= end <= 1 << 64 or not _host_backed(&self._memory.space, first, end - first):
+            raise IndexError(f"physical addresses {first:#x}..{end:#x} are not all RAM or ROM")
+        return first, end - first
+
+    def __getitem__(self, key):
+        first, length = self._range(key)
+        data = bytearray(length)
+        cdef u8[::1] view
+        if length:
+            view = data
+            dma_read(&self._memory.space, first, &view[0], length)
+        return bytes(data) if isinstance(key, slice) else data[0]
+
+    def __setitem__(self, key, value):
+        first, length = self._range(key)
+        data = bytes(value) if isinstance(key, slice) else bytes((value,))
+        if len(data) != length:
+            raise ValueError(f"{len(data)} bytes do not fit in {length}")
+        _store(&self._memory.space, first, <const u8*>data, length, True)
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self._memory._ram, self._low_bytes, True, flags)
+
+    @property
+    def array(self):
+        """RAM below the hole as a read-only numpy array of bytes, live; the video window in it reads as zeros."""
+        import numpy
+        return numpy.frombuffer(self, dtype=numpy.uint8)
