@@ -6,6 +6,7 @@
 from emu.base.clock cimport ClockState
 from emu.base.port cimport Port
 from emu.base.types cimport i32, i64, u8, u16, u32, u64
+from emu.cpu.fpu cimport X87
 from emu.memory.ports cimport PortSpace
 from emu.memory.space cimport Space
 
@@ -137,6 +138,7 @@ cdef enum:                       # Insn.flags
     I_LOCK = 16
     I_LINK_TAKEN = 32            # branch target lies in the block's own page and CS is flat: may be linked
     I_LINK_FALL = 64             # the same for the next instruction
+    I_MEMORY = 128               # ModRM names memory: for handlers that serve both forms
 
 cdef enum:                       # what a handler returns to the core loop
     RC_NEXT = 0                  # everything charged has retired; Cpu.rip is the next instruction
@@ -303,6 +305,7 @@ cdef struct Cpu:
     u32 pkru
     u32 mxcsr
     Xmm xmm[16]
+    X87 fpu                      # x87 registers, which MMX shares
     u64 star
     u64 lstar
     u64 cstar
