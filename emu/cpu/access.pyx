@@ -60,7 +60,7 @@ cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* 
     cdef u32 error = (ERROR_W if write else 0) | (ERROR_U if user else 0)
     cdef u64 above = ~<u64>0 << c.physical_bits
     if not c.cr0 & CR0_PG:
-        physical[0] = linear & 0xFFFFFFFF if not is_long else linear
+        physical[0] = linear & <u64>0xFFFFFFFF if not is_long else linear
         shift[0] = 32
         return 0
     if execute and ((nxe and pae) or c.cr4 & CR4_SMEP):
@@ -69,7 +69,7 @@ cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* 
     if not pae:
         size = 4
         levels = 2
-        table = c.cr3 & 0xFFFFF000
+        table = c.cr3 & <u64>0xFFFFF000
     elif not is_long:
         size = 8
         levels = 3
@@ -100,7 +100,7 @@ cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* 
         if not entry[k] & PTE_P:
             return page_fault(c, linear, error)
         if size == 8:
-            reserved = above & 0x000FFFFFFFFFFFFF
+            reserved = above & <u64>0x000FFFFFFFFFFFFF
             if not nxe:
                 reserved |= PTE_NX
             if levels == 3:
@@ -164,10 +164,10 @@ cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* 
         physical[0] = (entry[last] & FRAME & ~frame_mask) | (linear & frame_mask)
     elif level == 1:
         shift[0] = 22
-        physical[0] = (entry[last] & 0xFFC00000) | ((entry[last] & 0x1FE000) << 19) | (linear & 0x3FFFFF)
+        physical[0] = (entry[last] & <u64>0xFFC00000) | ((entry[last] & 0x1FE000) << 19) | (linear & 0x3FFFFF)
     else:
         shift[0] = 12
-        physical[0] = (entry[last] & 0xFFFFF000) | (linear & 0xFFF)
+        physical[0] = (entry[last] & <u64>0xFFFFF000) | (linear & 0xFFF)
     return 0
 
 
@@ -197,7 +197,7 @@ cdef inline void fill(Cpu* c, int ctx, int write, u64 linear, u8* host, int shif
 
 
 cdef inline u64 cut_linear(Cpu* c, u64 linear) noexcept nogil:
-    return linear if c.mode & MODE_CODE == MODE_64 else linear & 0xFFFFFFFF
+    return linear if c.mode & MODE_CODE == MODE_64 else linear & <u64>0xFFFFFFFF
 
 
 cdef void note_data_breakpoints(Cpu* c, u64 linear, int size, bint write) noexcept nogil:
@@ -416,13 +416,13 @@ cdef int check_segment(Cpu* c, int segment, u64 offset, int size, bint write, u6
         if bad:
             return set_fault(c, SS_FAULT if segment == SS else GP, True, 0)
     if not kind & 8 and kind & 4:                       # expand-down: limit + 1 .. top
-        top = 0xFFFFFFFF if s.attributes & 0x400 else 0xFFFF
+        top = <u64>0xFFFFFFFF if s.attributes & 0x400 else 0xFFFF
         bad = offset <= s.limit or last > top
     else:
         bad = last > s.limit
     if bad:
         return set_fault(c, SS_FAULT if segment == SS else GP, True, 0)
-    linear[0] = (s.base + offset) & 0xFFFFFFFF
+    linear[0] = (s.base + offset) & <u64>0xFFFFFFFF
     return 0
 
 
@@ -433,7 +433,7 @@ cdef int system_places(Cpu* c, u64 linear, int size, int access, u64* places, in
     cdef int shift
     cdef int ctx = CTX_KERNEL_SMAP if c.cr4 & CR4_SMAP else CTX_KERNEL
     if not c.efer & EFER_LMA:
-        linear &= 0xFFFFFFFF
+        linear &= <u64>0xFFFFFFFF
     elif not (canonical(linear) and canonical(linear + size - 1)):
         return set_fault(c, GP, True, 0)
     first[0] = 4096 - <int>(linear & 0xFFF)
@@ -445,7 +445,7 @@ cdef int system_places(Cpu* c, u64 linear, int size, int access, u64* places, in
     if first[0] < size:
         linear += first[0]
         if not c.efer & EFER_LMA:
-            linear &= 0xFFFFFFFF
+            linear &= <u64>0xFFFFFFFF
         if translate(c, linear, access, ctx, &places[1], &shift):
             return 1
         places[1] &= c.space.a20_mask

@@ -185,7 +185,7 @@ cdef Block* find_block(Cpu* c) noexcept nogil:
     cdef VtabEntry* v
     cdef u8* host
     if c.mode & MODE_CODE != MODE_64:
-        linear &= 0xFFFFFFFF
+        linear &= <u64>0xFFFFFFFF
         if c.rip > c.cs_limit:
             set_fault(c, GP, True, 0)
             return NULL
@@ -265,7 +265,7 @@ cdef int run_one(Cpu* c) noexcept nogil:
     c.scratch[0].left = 1
     c.at = &c.scratch[0]
     if c.mode & MODE_CODE != MODE_64:
-        linear &= 0xFFFFFFFF
+        linear &= <u64>0xFFFFFFFF
         if c.rip > c.cs_limit:
             set_fault(c, GP, True, 0)
             return RC_FAULT
@@ -328,7 +328,7 @@ cdef void invalidate_code(void* owner, u64 physical, u64 length) noexcept nogil:
             if b.page == page and b.start <= high and b.start + b.bytes > low:
                 link[0] = b.chain
                 b.n = NEVER_FITS
-                b.mode = 0xFFFFFFFF
+                b.mode = <u64>0xFFFFFFFF
             else:
                 link = &b.chain
         start += 2 if start & 1 == 0 else 1

@@ -37,7 +37,7 @@ cdef inline u64 cut_rip(u64 rip, int size) noexcept nogil:
     if size == 2:
         return rip & 0xFFFF
     if size == 4:
-        return rip & 0xFFFFFFFF
+        return rip & <u64>0xFFFFFFFF
     return rip
 
 

@@ -1,4 +1,6 @@
 # The core loop, and the owner of a CPU's state.
+from emu.base.line cimport LineInput, line_fn
+from emu.base.state cimport StateFields
 from emu.base.types cimport i64, u32, u64
 from emu.cpu.state cimport Cpu
 
@@ -23,3 +25,5 @@ cdef class Core:
     cdef object _keep
     cdef void* _tables
     cdef u64 _tables_bytes
+    cdef StateFields _declare(self)
+    cdef LineInput _input(self, line_fn fn)

@@ -7,7 +7,7 @@ from libc.string cimport memset
 
 from emu.base.clock cimport NEVER, Clock, clock_fire
 from emu.base.errors import HostError
-from emu.base.line cimport LineInput, line_input
+from emu.base.line cimport LineInput, line_fn, line_input
 from emu.base.state cimport StateFields, declare_state
 from emu.base.types cimport i64, u8, u16, u32, u64
 from emu.cpu.access cimport fetch_bytes, flush_tlb, read_slow, set_fault, translate
@@ -293,7 +293,7 @@ cdef class Core:
         c.space.code_owner[c.space.code_owners] = c
         c.space.code_owners += 1
         for k in range(4):
-            c.random_state[k] = (int(seed) * 0x9E3779B97F4A7C15 + (k + 1) * 0xBF58476D1CE4E5B9 + number) & (2 ** 64 - 1)
+            c.random_state[k] = (int(seed) * <u64>0x9E3779B97F4A7C15 + (k + 1) * <u64>0xBF58476D1CE4E5B9 + number) & (2 ** 64 - 1)
         reset_cpu(c)
         self.fields = self._declare()
 
@@ -358,7 +358,7 @@ cdef class Core:
         self.c.stop_request = on
 
     # --- lines
-    cdef LineInput _input(self, void (*fn)(void*, int, int) noexcept nogil):
+    cdef LineInput _input(self, line_fn fn):
         return line_input(fn, self.c, 0, self)
 
     @property
@@ -408,7 +408,7 @@ cdef class Core:
             self.c.flags_system = (value & ~<u64>F_ARITH) | F_ONE
             update_mode(self.c)
         elif name.startswith("xmm"):
-            self.c.xmm[int(name[3:])].low = value & 0xFFFFFFFFFFFFFFFF
+            self.c.xmm[int(name[3:])].low = value & <u64>0xFFFFFFFFFFFFFFFF
             self.c.xmm[int(name[3:])].high = value >> 64
         else:
             self.c.regs[_NAMES.index(name)] = value

@@ -43,7 +43,7 @@ cdef void update_mode(Cpu* c) noexcept nogil:
             mode |= MODE_FLAT_CS
         c.cs_base = c.seg[CS].base
         c.cs_limit = c.seg[CS].limit
-        c.rip_mask = 0xFFFFFFFF
+        c.rip_mask = <u64>0xFFFFFFFF
         c.stack_kind = 1 if mode & MODE_FLAT_SS and mode & MODE_STACK32 else 2
     for k in range(6):
         c.segment_base[k] = c.seg[k].base

@@ -19,8 +19,8 @@ cdef void reset_cpu(Cpu* c) noexcept nogil:
     c.flags_system = F_ONE
     c.address_mask[0] = ~<u64>0
     c.address_mask[1] = 0xFFFF
-    c.address_mask[2] = 0xFFFFFFFF
-    c.address_mask[3] = 0xFFFFFFFF
+    c.address_mask[2] = <u64>0xFFFFFFFF
+    c.address_mask[3] = <u64>0xFFFFFFFF
     c.rip = 0xFFF0
     for k in range(SEGMENTS):
         c.seg[k].selector = 0
@@ -28,7 +28,7 @@ cdef void reset_cpu(Cpu* c) noexcept nogil:
         c.seg[k].limit = 0xFFFF
         c.seg[k].attributes = 0x93
     c.seg[CS].selector = 0xF000
-    c.seg[CS].base = 0xFFFF0000
+    c.seg[CS].base = <u64>0xFFFF0000
     c.seg[CS].attributes = 0x9B
     c.seg[LDTR].attributes = 0x82
     c.seg[TR].attributes = 0x8B
@@ -45,7 +45,7 @@ cdef void reset_cpu(Cpu* c) noexcept nogil:
     c.efer = 0
     c.cpl = 0
     memset(c.dr, 0, sizeof(c.dr))
-    c.dr[6] = 0xFFFF0FF0
+    c.dr[6] = <u64>0xFFFF0FF0
     c.dr[7] = 0x400
     c.pkru = 0
     c.mxcsr = 0x1F80

@@ -1,6 +1,6 @@
 # Near jumps, calls, returns, loops.
-"""Rows of the near branches; far ones are in system.py. In 64-bit mode their operand size is always 64 bits (Intel);
-AMD honours 66 there: DEVIATES for the v1 and v2 models, no compiler emits it."""
+"""Rows of the near branches; far ones are in system.py. In 64-bit mode their operand size is 64 bits, and 16 with a 66 prefix,
+as AMD's processors have it (APM 3, near branches); Intel's ignore the prefix there."""
 
 IMPORTS = """
 from emu.cpu.access cimport drop, rip_of, set_fault, stack_top
@@ -10,19 +10,19 @@ from emu.cpu.state cimport GP, RIP_SLOT
 """
 
 TABLE = """
-70+cc | j Jb | jcc jcc | f64 sized r=oszpc
-0F 80+cc | j Jz | jcc jcc | f64 r=oszpc
-EB | jmp Jb | jmp jmp | f64 sized
-E9 | jmp Jz | jmp jmp | f64
-E8 | call Jz | call call | f64
-FF /4 | jmp Ev | jmp_indirect jmp_indirect | f64
-FF /2 | call Ev | call_indirect call_indirect | f64
-C3 | ret | ret ret | f64 sized
-C2 | ret Iw | ret ret | f64 sized
-E0 | loopne Jb | loop loopne | f64 sized r=z
-E1 | loope Jb | loop loope | f64 sized r=z
-E2 | loop Jb | loop loop | f64 sized
-E3 | jcxz Jb | loop jcxz | f64 sized
+70+cc | j Jb | jcc jcc | d64 sized r=oszpc
+0F 80+cc | j Jz | jcc jcc | d64 r=oszpc
+EB | jmp Jb | jmp jmp | d64 sized
+E9 | jmp Jz | jmp jmp | d64
+E8 | call Jz | call call | d64
+FF /4 | jmp Ev | jmp_indirect jmp_indirect | d64
+FF /2 | call Ev | call_indirect call_indirect | d64
+C3 | ret | ret ret | d64 sized
+C2 | ret Iw | ret ret | d64 sized
+E0 | loopne Jb | loop loopne | d64 sized r=z
+E1 | loope Jb | loop loope | d64 sized r=z
+E2 | loop Jb | loop loop | d64 sized
+E3 | jcxz Jb | loop jcxz | d64 sized
 """
 
 from emu.isa.shapes import FAIL, Variant, source_value  # noqa: E402

@@ -97,11 +97,11 @@ C7 /0 | mov Ev,Iz | store mov |
 0F B1 /r | cmpxchg Ev,Gv | cmpxchg cmpxchg | lock cpuid=I486 w=oszapc
 0F C7 /1 | cmpxchg16b Mdq | op cmpxchg16b | lock o64 w1 cpuid=CX16 w=z
 0F C7 /1 | cmpxchg8b Mq | op cmpxchg8b | lock cpuid=CX8 w=z
-0F C8+r | bswap Zy | unary do_bswap | cpuid=I486
-0F 38 F0 /r | movbe Gv,Mv | movbe movbe_load | cpuid=MOVBE
-0F 38 F1 /r | movbe Mv,Gv | movbe movbe_store | cpuid=MOVBE
+0F C8+r | bswap Zv | unary do_bswap | cpuid=I486
 F2 0F 38 F0 /r | crc32 Gy,Eb | crc crc32 | cpuid=SSE42
 F2 0F 38 F1 /r | crc32 Gy,Ev | crc crc32 | cpuid=SSE42
+0F 38 F0 /r | movbe Gv,Mv | movbe movbe_load | cpuid=MOVBE
+0F 38 F1 /r | movbe Mv,Gv | movbe movbe_store | cpuid=MOVBE
 F3 0F B8 /r | popcnt Gv,Ev | scan popcnt | cpuid=POPCNT w=oszapc
 0F BC /r | bsf Gv,Ev | scan bsf | w=z u=osapc
 0F BD /r | bsr Gv,Ev | scan bsr | w=z u=osapc
@@ -241,7 +241,7 @@ def _cmpxchg(v: Variant) -> tuple[str, list[str]]:
                                        f"    set_reg(c, 0, old, {size})", NEXT]
     return v.name(8 * size, "r"), [f"cdef u64 old = reg(c, i.dst, {size})", f"do_cmp(c, reg(c, 0, {size}), old, {size})",
                                    "if c.flag_result == 0:", f"    set_reg(c, i.dst, reg(c, i.src, {size}), {size})", "else:",
-                                   f"    set_reg(c, 0, old, {size})", NEXT]
+                                   f"    set_reg(c, i.dst, old, {size})", f"    set_reg(c, 0, old, {size})", NEXT]
 
 
 def _movbe(v: Variant) -> tuple[str, list[str]]:

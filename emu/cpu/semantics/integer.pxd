@@ -123,7 +123,8 @@ cdef inline u64 swap_bytes(u64 value, int size) noexcept nogil:
 
 
 cdef inline u64 do_bswap(Cpu* c, u64 value, int size) noexcept nogil:
-    return swap_bytes(value, size)
+    """A 16-bit BSWAP is undefined; processors of both makers give 0."""
+    return 0 if size == 2 else swap_bytes(value, size)
 
 
 # --- shifts and rotates: the count is masked to 5 bits, 6 with 64-bit operands; a count of 0 changes no flag ---------
@@ -204,7 +205,7 @@ cdef inline u64 do_rcr(Cpu* c, u64 a, u64 count, int size) noexcept nogil:
     return rotate_carry_right(c, a, count, size)
 
 
-cdef inline u64 shld(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
+cdef inline u64 do_shld(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
     """With 16-bit operands and a count above 16 (undefined) the bits go on from `a`, as AMD and Intel processors do."""
     cdef u64 n = masked_count(count, size)
     cdef u64 result
@@ -224,7 +225,7 @@ cdef inline u64 shld(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
     return result
 
 
-cdef inline u64 shrd(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
+cdef inline u64 do_shrd(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
     cdef u64 n = masked_count(count, size)
     cdef u64 result
     cdef u32 cf, of

@@ -11,7 +11,7 @@ cdef u32[256] _CRC
 
 
 def _fill_crc():
-    """CRC-32C (Castagnoli), reflected polynomial 0x82F63B78."""
+    """CRC-32C (Castagnoli), reflected polynomial <u64>0x82F63B78."""
     cdef u32 crc
     for n in range(256):
         crc = <u32>n
@@ -207,11 +207,11 @@ cdef int cmpxchg8b(Cpu* c, Insn* i) noexcept nogil:
     if p == NULL:
         return 1
     old = get(p, 8)
-    wanted = (c.regs[2] << 32) | (c.regs[0] & 0xFFFFFFFF)
+    wanted = (c.regs[2] << 32) | (c.regs[0] & <u64>0xFFFFFFFF)
     if old == wanted:
-        put(p, (c.regs[1] << 32) | (c.regs[3] & 0xFFFFFFFF), 8)
+        put(p, (c.regs[1] << 32) | (c.regs[3] & <u64>0xFFFFFFFF), 8)
     else:
-        c.regs[0] = old & 0xFFFFFFFF
+        c.regs[0] = old & <u64>0xFFFFFFFF
         c.regs[2] = old >> 32
     commit(c, p)
     _set_zf(c, old == wanted)

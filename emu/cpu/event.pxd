@@ -1,0 +1,3 @@
+from emu.cpu.state cimport Cpu
+cdef void deliver_fault(Cpu* c) noexcept nogil
+cdef void deliver_interrupt(Cpu* c, int vector) noexcept nogil
