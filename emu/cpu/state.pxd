@@ -7,6 +7,7 @@ from emu.base.clock cimport ClockState
 from emu.base.port cimport Port
 from emu.base.types cimport i32, i64, u8, u16, u32, u64
 from emu.cpu.fpu cimport X87
+from emu.cpu.softfloat cimport FloatStatus
 from emu.memory.ports cimport PortSpace
 from emu.memory.space cimport Space
 
@@ -266,6 +267,10 @@ cdef struct Cpu:
     u32 fault_error
     int rc
     const char* unsupported
+
+    # scratch of the running vector instruction
+    FloatStatus float_status
+    Xmm operand
 
     # slow path of memory accesses (access.pyx)
     u8 bounce[64]                # operand that crosses a page, or MMIO

@@ -1,12 +1,13 @@
 # The common ground of MMX and SSE: a register as lanes, the checks before an instruction, operands from register or memory.
 #
 # An instruction works on copies of its operands and writes its destination last, so that it may be its own source and
-# a fault leaves everything as it was.
+# a fault leaves everything as it was. What is passed by address to a function that is not inlined stands in Cpu (operand,
+# float_status): the address of a local that escapes would cost the handler its sibling call.
 from emu.base.bits cimport likely, unlikely
 from emu.base.types cimport i8, i16, i32, i64, u8, u16, u32, u64
 from emu.cpu.access cimport check_segment, get, operand_offset, read_linear, read_operand, set_fault, write_linear
 from emu.cpu.fpu cimport mmx_enter, mmx_set, x87_pending
-from emu.cpu.softfloat cimport FloatStatus, mxcsr_commit
+from emu.cpu.softfloat cimport FloatStatus, mxcsr_commit, status_from_mxcsr
 from emu.cpu.state cimport CR0_EM, CR0_TS, CR4_OSFXSR, GP, I_MEMORY, SEG_CHECKED, Cpu, Insn
 
 cdef union Vec:                  # 16 bytes as lanes, lane 0 lowest; an MMX value is in the low 8
@@ -39,31 +40,29 @@ cdef inline int mmx_check(Cpu* c) noexcept nogil:
     return 0
 
 
-cdef inline int aligned_linear(Cpu* c, Insn* i, int size, bint write, u64* linear) noexcept nogil:
-    """Linear address of the memory operand, which must lie at a multiple of `size` (#GP(0)): 0, or 1 with the fault set."""
-    linear[0] = operand_offset(c, i)
+cdef inline u64 aligned_linear(Cpu* c, Insn* i, bint write) noexcept nogil:
+    """Linear address of a memory operand that must lie at a multiple of 16; 1, which is none, with the fault set."""
+    cdef u64 linear = operand_offset(c, i)
     if unlikely(i.seg & SEG_CHECKED):
-        if check_segment(c, i.seg & 7, linear[0], size, write, linear):
+        if check_segment(c, i.seg & 7, linear, 16, write, &c.bounce_linear):
             return 1
+        linear = c.bounce_linear
     else:
-        linear[0] += c.segment_base[i.seg]
-    if unlikely(linear[0] & <u64>(size - 1)):
-        return set_fault(c, GP, True, 0)
-    return 0
+        linear += c.segment_base[i.seg]
+    if unlikely(linear & 15):
+        set_fault(c, GP, True, 0)
+        return 1
+    return linear
 
 
 cdef inline u8* read_aligned(Cpu* c, Insn* i) noexcept nogil:
-    cdef u64 linear
-    if aligned_linear(c, i, 16, False, &linear):
-        return NULL
-    return read_linear(c, linear, 16)
+    cdef u64 linear = aligned_linear(c, i, False)
+    return read_linear(c, linear, 16) if likely(linear != 1) else NULL
 
 
 cdef inline u8* write_aligned(Cpu* c, Insn* i) noexcept nogil:
-    cdef u64 linear
-    if aligned_linear(c, i, 16, True, &linear):
-        return NULL
-    return write_linear(c, linear, 16)
+    cdef u64 linear = aligned_linear(c, i, True)
+    return write_linear(c, linear, 16) if likely(linear != 1) else NULL
 
 
 cdef inline Vec* xmm(Cpu* c, int number) noexcept nogil:
@@ -123,8 +122,13 @@ cdef inline void mmx_result(Cpu* c, int number, u64 value) noexcept nogil:
     mmx_set(&c.fpu, number, value)
 
 
-cdef inline int sse_raise(Cpu* c, FloatStatus* f) noexcept nogil:
+cdef inline FloatStatus* float_start(Cpu* c) noexcept nogil:
+    status_from_mxcsr(&c.float_status, c.mxcsr)
+    return &c.float_status
+
+
+cdef inline int float_end(Cpu* c) noexcept nogil:
     """Exceptions of all lanes go into MXCSR; 1 where one is unmasked: #XM, and nothing may be written."""
-    if unlikely(mxcsr_commit(f, &c.mxcsr)):
+    if unlikely(mxcsr_commit(&c.float_status, &c.mxcsr)):
         return simd_exception(c)
     return 0

@@ -345,7 +345,7 @@ cdef inline void pmulhrsw(Vec* d, const Vec* s, int n) noexcept nogil:
 cdef inline void pmuludq(Vec* d, const Vec* s, int n) noexcept nogil:
     cdef int k
     for k in range(n // 8):
-        d.uq[k] = (d.uq[k] & 0xFFFFFFFF) * (s.uq[k] & 0xFFFFFFFF)
+        d.uq[k] = <u64><u32>d.uq[k] * <u64><u32>s.uq[k]
 
 
 cdef inline void pmuldq(Vec* d, const Vec* s, int n) noexcept nogil:

@@ -4,7 +4,7 @@
 from emu.base.bits cimport unlikely
 from emu.base.types cimport u8, u32, u64
 from emu.cpu.access cimport commit, get, put, read_operand, reg, set_reg, write_operand
-from emu.cpu.fpu cimport mmx_enter
+from emu.cpu.fpu cimport mmx_enter, mmx_leave
 from emu.cpu.semantics.simd cimport (Vec, mmx, mmx_check, mmx_result, read_aligned, sse_check, write_aligned, xmm)
 from emu.cpu.semantics.sse_shuffle cimport byte_signs, lane_get, lane_set
 from emu.cpu.state cimport Cpu, Insn
@@ -335,5 +335,5 @@ cdef inline int maskmovdqu(Cpu* c, Insn* i, int size) noexcept nogil:
 cdef inline int emms(Cpu* c, Insn* i) noexcept nogil:
     if mmx_check(c):
         return 1
-    c.fpu.valid = 0
+    mmx_leave(&c.fpu)
     return 0

@@ -16,6 +16,8 @@ cdef int store_masked(Cpu* c, Insn* i, const u8* data, const u8* mask, int size)
     for k in range(size):
         if mask[k] & 0x80:
             p = write_at(c, i.seg, (c.regs[RDI] + <u64>k) & address, 1)
+            if p == NULL:
+                return 1
             p[0] = data[k]
             commit(c, p)
     return 0
