@@ -17,6 +17,7 @@ cdef void commit_slow(Cpu* c) noexcept nogil                            # writes
 # supervisor accesses to descriptor tables and task state, whatever the CPL: 0, or 1 with the fault set
 cdef int read_system(Cpu* c, u64 linear, int size, u64* value) noexcept nogil
 cdef int write_system(Cpu* c, u64 linear, int size, u64 value) noexcept nogil
+cdef int probe_read(Cpu* c, u64 linear, int size) noexcept nogil        # would a load by the running privilege fault?
 cdef int probe_write(Cpu* c, u64 linear, int size) noexcept nogil       # would a store by the running privilege fault?
 cdef int probe_system_write(Cpu* c, u64 linear, int size) noexcept nogil
 cdef int fetch_bytes(Cpu* c, u64 linear, u8* data, int length) noexcept nogil    # instruction bytes got before a fault; a fault at byte 0 gives -1

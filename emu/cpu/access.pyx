@@ -482,6 +482,14 @@ cdef int probe_system_write(Cpu* c, u64 linear, int size) noexcept nogil:
     return system_places(c, linear, size, ACCESS_WRITE, places, &first)
 
 
+cdef int probe_read(Cpu* c, u64 linear, int size) noexcept nogil:
+    """`size` bytes that do not cross a page."""
+    cdef u64 physical
+    cdef int shift
+    linear = cut_linear(c, linear)
+    return 1 if check_canonical(c, linear, size) else translate(c, linear, ACCESS_READ, real_ctx(c), &physical, &shift)
+
+
 cdef int probe_write(Cpu* c, u64 linear, int size) noexcept nogil:
     cdef u64 physical
     cdef int shift
