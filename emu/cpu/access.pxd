@@ -17,9 +17,11 @@ cdef void commit_slow(Cpu* c) noexcept nogil                            # writes
 # supervisor accesses to descriptor tables and task state, whatever the CPL: 0, or 1 with the fault set
 cdef int read_system(Cpu* c, u64 linear, int size, u64* value) noexcept nogil
 cdef int write_system(Cpu* c, u64 linear, int size, u64 value) noexcept nogil
-cdef int probe_read(Cpu* c, u64 linear, int size) noexcept nogil        # would a load by the running privilege fault?
-cdef int probe_write(Cpu* c, u64 linear, int size) noexcept nogil       # would a store by the running privilege fault?
-cdef int probe_system_write(Cpu* c, u64 linear, int size) noexcept nogil
+# the same under the rules of a context (CTX_*); all bytes are checked before any is touched
+cdef int read_as(Cpu* c, u64 linear, int size, int ctx, u64* value) noexcept nogil
+cdef int write_as(Cpu* c, u64 linear, int size, int ctx, u64 value) noexcept nogil
+cdef int probe_as(Cpu* c, u64 linear, int size, int access, int ctx) noexcept nogil
+cdef int stack_ctx(Cpu* c, u32 cpl) noexcept nogil
 cdef int fetch_bytes(Cpu* c, u64 linear, u8* data, int length) noexcept nogil    # instruction bytes got before a fault; a fault at byte 0 gives -1
 cdef int fetch_page(Cpu* c, u64 linear, u64* page) noexcept nogil       # instruction TLB: 0, or 1 with the fault set
 cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* shift) noexcept nogil

@@ -428,10 +428,14 @@ cdef int check_segment(Cpu* c, int segment, u64 offset, int size, bint write, u6
 
 # --- system structures -------------------------------------------------------------------------------------------
 
-cdef int system_places(Cpu* c, u64 linear, int size, int access, u64* places, int* first) noexcept nogil:
-    """Physical places of an implicit supervisor access: SMAP binds it whatever AC says (SDM 3A 4.6.1)."""
+cdef inline int system_ctx(Cpu* c) noexcept nogil:
+    """Implicit supervisor accesses: SMAP binds them whatever AC says (SDM 3A 4.6.1)."""
+    return CTX_KERNEL_SMAP if c.cr4 & CR4_SMAP else CTX_KERNEL
+
+
+cdef int find_places(Cpu* c, u64 linear, int size, int access, int ctx, u64* places, int* first) noexcept nogil:
+    """Physical places of up to 8 bytes under the rules of `ctx`: 0, or 1 with the fault set."""
     cdef int shift
-    cdef int ctx = CTX_KERNEL_SMAP if c.cr4 & CR4_SMAP else CTX_KERNEL
     if not c.efer & EFER_LMA:
         linear &= <u64>0xFFFFFFFF
     elif not (canonical(linear) and canonical(linear + size - 1)):
@@ -452,11 +456,11 @@ cdef int system_places(Cpu* c, u64 linear, int size, int access, u64* places, in
     return 0
 
 
-cdef int read_system(Cpu* c, u64 linear, int size, u64* value) noexcept nogil:
+cdef int read_as(Cpu* c, u64 linear, int size, int ctx, u64* value) noexcept nogil:
     cdef u64[2] places
     cdef int first
     cdef u64 result = 0
-    if system_places(c, linear, size, ACCESS_READ, places, &first):
+    if find_places(c, linear, size, ACCESS_READ, ctx, places, &first):
         return 1
     load_bytes(c, places[0], <u8*>&result, first)
     if first < size:
@@ -465,10 +469,10 @@ cdef int read_system(Cpu* c, u64 linear, int size, u64* value) noexcept nogil:
     return 0
 
 
-cdef int write_system(Cpu* c, u64 linear, int size, u64 value) noexcept nogil:
+cdef int write_as(Cpu* c, u64 linear, int size, int ctx, u64 value) noexcept nogil:
     cdef u64[2] places
     cdef int first
-    if system_places(c, linear, size, ACCESS_WRITE, places, &first):
+    if find_places(c, linear, size, ACCESS_WRITE, ctx, places, &first):
         return 1
     store_bytes(c, places[0], <u8*>&value, first)
     if first < size:
@@ -476,31 +480,25 @@ cdef int write_system(Cpu* c, u64 linear, int size, u64 value) noexcept nogil:
     return 0
 
 
-cdef int probe_system_write(Cpu* c, u64 linear, int size) noexcept nogil:
+cdef int probe_as(Cpu* c, u64 linear, int size, int access, int ctx) noexcept nogil:
     cdef u64[2] places
     cdef int first
-    return system_places(c, linear, size, ACCESS_WRITE, places, &first)
+    return find_places(c, linear, size, access, ctx, places, &first)
 
 
-cdef int probe_read(Cpu* c, u64 linear, int size) noexcept nogil:
-    """`size` bytes that do not cross a page."""
-    cdef u64 physical
-    cdef int shift
-    linear = cut_linear(c, linear)
-    return 1 if check_canonical(c, linear, size) else translate(c, linear, ACCESS_READ, real_ctx(c), &physical, &shift)
+cdef int read_system(Cpu* c, u64 linear, int size, u64* value) noexcept nogil:
+    return read_as(c, linear, size, system_ctx(c), value)
 
 
-cdef int probe_write(Cpu* c, u64 linear, int size) noexcept nogil:
-    cdef u64 physical
-    cdef int shift
-    linear = cut_linear(c, linear)
-    if check_canonical(c, linear, size):
-        return 1
-    if translate(c, linear, ACCESS_WRITE, real_ctx(c), &physical, &shift):
-        return 1
-    if (linear & 0xFFF) + size > 4096:
-        return translate(c, cut_linear(c, linear + size - 1), ACCESS_WRITE, real_ctx(c), &physical, &shift)
-    return 0
+cdef int write_system(Cpu* c, u64 linear, int size, u64 value) noexcept nogil:
+    return write_as(c, linear, size, system_ctx(c), value)
+
+
+cdef int stack_ctx(Cpu* c, u32 cpl) noexcept nogil:
+    """The context of pushes and pops at privilege `cpl`."""
+    if cpl == 3:
+        return CTX_USER
+    return CTX_KERNEL_SMAP if c.cr4 & CR4_SMAP and not c.flags_system & F_AC else CTX_KERNEL
 
 
 # --- instruction fetch -------------------------------------------------------------------------------------------

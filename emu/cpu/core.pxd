@@ -22,7 +22,7 @@ cdef inline u64 retired(Cpu* c) noexcept nogil:
 cdef class Core:
     cdef Cpu* c
     cdef readonly object fields
-    cdef object _keep
+    cdef list _keep
     cdef void* _tables
     cdef u64 _tables_bytes
     cdef StateFields _declare(self)

@@ -37,6 +37,7 @@ cdef enum:
     ARENA_BYTES = 32 << 20
     HASH_BYTES = 65536 * 8
     DR6_BS = 1 << 14
+    MOST_JUMPS = 10000           # idle jumps before the caller is asked whether it wants something else
 
 
 cdef inline bint interrupt_ready(Cpu* c) noexcept nogil:
@@ -47,6 +48,7 @@ cdef void take_debug_trap(Cpu* c, u64 bits) noexcept nogil:
     """A trap-type #DB after an instruction."""
     c.dr[6] |= bits
     set_fault(c, DB, False, 0)
+    c.debug_fault = 0
     deliver_fault(c)
 
 
@@ -64,6 +66,7 @@ cdef bint instruction_breakpoint(Cpu* c) noexcept nogil:
         return False
     c.dr[6] |= hit
     set_fault(c, DB, False, 0)
+    c.debug_fault = 1
     return True
 
 
@@ -123,7 +126,7 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
     cdef u64 done, now, limit
     cdef Block* b
     cdef Block** link
-    cdef int rc, vector
+    cdef int rc, vector, jumps = 0
     while True:
         done = c.slice_end - <u64>c.budget
         now = done + c.idle_ns
@@ -154,10 +157,13 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
                     continue
         if c.halted:
             c.shadow = 0
-            if c.clock.next_deadline_ns == NEVER:
-                return EXIT_DEAD if not c.flags_system & F_IF else EXIT_IDLE
-            if not jump:
+            if not c.flags_system & F_IF:
+                return EXIT_DEAD
+            if c.clock.next_deadline_ns == NEVER or not jump:
                 return EXIT_IDLE
+            jumps += 1
+            if jumps > MOST_JUMPS:
+                return EXIT_TARGET
             c.idle_ns += c.clock.next_deadline_ns - now
             continue
         if done >= target:
@@ -229,16 +235,16 @@ cdef void set_init(void* owner, int number, int level) noexcept nogil:
         (<Cpu*>owner).init = 1
 
 
+cdef void set_sipi(void* owner, int number, int level) noexcept nogil:
+    """STARTUP messages: `level` is the vector."""
+    (<Cpu*>owner).sipi = level
+
+
 cdef void set_a20(void* owner, int number, int level) noexcept nogil:
     cdef Cpu* c = <Cpu*>owner
     c.space.a20_mask = ~<u64>0 if level else ~(<u64>1 << 20)
     flush_tlb(c, True)
     memset(c.vtab, 0, VTAB_ENTRIES * sizeof(VtabEntry))
-
-
-cdef void set_reset(void* owner, int number, int level) noexcept nogil:
-    if level:
-        (<Cpu*>owner).reset_request = 1
 
 
 cdef class Core:
@@ -357,6 +363,10 @@ cdef class Core:
         """Makes run() return soon; may be called from any thread or signal handler."""
         self.c.stop_request = on
 
+    def keep(self, part):
+        """Holds a part alive that the CPU calls."""
+        self._keep.append(part)
+
     # --- lines
     cdef LineInput _input(self, line_fn fn):
         return line_input(fn, self.c, 0, self)
@@ -374,12 +384,12 @@ cdef class Core:
         return self._input(set_init)
 
     @property
-    def a20(self):
-        return self._input(set_a20)
+    def startup(self):
+        return self._input(set_sipi)
 
     @property
-    def reset_line(self):
-        return self._input(set_reset)
+    def a20(self):
+        return self._input(set_a20)
 
     # --- looking and setting
     @property
@@ -450,6 +460,32 @@ cdef class Core:
     def last_fault(self):
         """(vector, error code or None, cr2) of the latest fault."""
         return (self.c.fault_vector, self.c.fault_error if self.c.fault_has_error else None, self.c.cr2)
+
+    @property
+    def fault_chain(self):
+        """The latest fault and those met while delivering it: (vector, error code or None, cr2) each."""
+        cdef Cpu* c = self.c
+        return tuple((c.chain_vector[k], c.chain_error[k] if c.chain_has_error[k] else None, c.chain_cr2[k])
+                     for k in range(c.chain_length))
+
+    @property
+    def unsupported(self):
+        """What was met that is not emulated."""
+        return self.c.unsupported.decode() if self.c.unsupported != NULL else ""
+
+    @property
+    def code_bits(self):
+        """16, 32 or 64: the width of the code segment."""
+        return 16 << (self.c.mode & MODE_CODE)
+
+    def code_bytes(self, int length=15):
+        """Up to `length` bytes at the instruction pointer; fewer where a page is not there."""
+        cdef u8[64] data
+        cdef int got
+        cdef u64 cr2 = self.c.cr2
+        got = fetch_bytes(self.c, self.c.rip + self.c.cs_base, data, min(length, 64))
+        self.c.cr2 = cr2
+        return (<u8*>data)[:got] if got > 0 else b""
 
     @property
     def counters(self):

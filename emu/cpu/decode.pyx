@@ -153,6 +153,8 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
                 continue
             if row.digit >= 0 and row.digit != (modrm >> 3) & 7:
                 continue
+            if row.any_mod:
+                mod = 3
             if row.fixed < 0 and not row.modrm & (2 if mod == 3 else 4):
                 continue
         if code == MODE_64:
@@ -282,6 +284,8 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
             value = (value & 0xFFFF) | ((value >> 16) << 32)
         insn.imm = value
         out.branch = k == 5 or k == 6
+    elif table == 0 and opcode & 0xF8 == 0xD8:
+        insn.imm = (opcode & 7) << 8 | modrm     # what the x87 remembers as FOP
     # --- registers
     if row.dst:
         if row.dst & 0x80:

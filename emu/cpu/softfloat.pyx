@@ -117,10 +117,10 @@ cdef inline u32 f32_choose(u32 a, u32 b, int wanted, FloatStatus* s) noexcept no
     cdef Unpacked y
     if take_f32(a, &x, b, &y, s):
         s.flags |= FLOAT_INVALID
-        return b
-    stops_at_denormal(s, x.denormal or y.denormal)
-    if order(&x, &y) == wanted:
-        return <u32>x.sign << 31 if x.kind == KIND_ZERO else a
+    else:
+        stops_at_denormal(s, x.denormal or y.denormal)
+        if order(&x, &y) == wanted:
+            return <u32>x.sign << 31 if x.kind == KIND_ZERO else a
     return <u32>y.sign << 31 if y.kind == KIND_ZERO else b
 
 
@@ -251,10 +251,10 @@ cdef inline u64 f64_choose(u64 a, u64 b, int wanted, FloatStatus* s) noexcept no
     cdef Unpacked y
     if take_f64(a, &x, b, &y, s):
         s.flags |= FLOAT_INVALID
-        return b
-    stops_at_denormal(s, x.denormal or y.denormal)
-    if order(&x, &y) == wanted:
-        return <u64>x.sign << 63 if x.kind == KIND_ZERO else a
+    else:
+        stops_at_denormal(s, x.denormal or y.denormal)
+        if order(&x, &y) == wanted:
+            return <u64>x.sign << 63 if x.kind == KIND_ZERO else a
     return <u64>y.sign << 63 if y.kind == KIND_ZERO else b
 
 

@@ -198,7 +198,11 @@ cdef inline int finish(Exact* e, int bits, i32 smallest, i32 largest, bint regis
             s.rounded_up = change > 0
             e.significand = significand
             e.exponent = exponent
-            return FOUND_INFINITY if exponent > largest else FOUND_NUMBER
+            if exponent > largest:           # FSCALE only
+                s.flags |= FLOAT_PRECISION
+                s.rounded_up = 1
+                return FOUND_INFINITY
+            return FOUND_NUMBER
         s.flags |= FLOAT_PRECISION
         s.rounded_up = s.rounding == ROUND_NEAREST or (s.rounding == ROUND_DOWN and e.sign) or (s.rounding == ROUND_UP and not e.sign)
         if s.rounded_up:
@@ -217,7 +221,11 @@ cdef inline int finish(Exact* e, int bits, i32 smallest, i32 largest, bint regis
             s.rounded_up = change > 0
             e.significand = significand
             e.exponent = exponent
-            return FOUND_ZERO if exponent < smallest else FOUND_NUMBER
+            if exponent < smallest:
+                s.flags |= FLOAT_PRECISION
+                s.rounded_up = 0
+                return FOUND_ZERO
+            return FOUND_NUMBER
         if s.ftz:
             s.flags |= FLOAT_UNDERFLOW | FLOAT_PRECISION
             return FOUND_ZERO
@@ -339,7 +347,7 @@ cdef inline int exact_div(const Unpacked* a, const Unpacked* b, Exact* e, FloatS
     if a.significand < b.significand:
         e.exponent -= 1
         dividend = dividend << 1
-    e.significand = <u64>(dividend / b.significand)
+    e.significand = <u64>(dividend / <u128>b.significand)
     remainder = <u64>(dividend - <u128>e.significand * b.significand)
     e.rest = 0
     if remainder:

@@ -15,6 +15,7 @@ cdef enum:                       # arithmetic operations, as ModRM.reg of D8 enc
 cdef struct Remainder:
     F80 value
     u64 quotient                 # its low bits
+    bint nan                     # a NaN came of it: there is no quotient
     bint partial                 # the exponents were too far apart: reduced, but not yet a remainder (C2)
 
 

@@ -157,6 +157,7 @@ cdef Remainder f80_remainder(F80 a, F80 b, bint nearest, FloatStatus* s) noexcep
     cdef u64 rest
     r.quotient = 0
     r.partial = False
+    r.nan = True
     r.value = a
     unpack_f80(a, &x)
     unpack_f80(b, &y)
@@ -167,6 +168,7 @@ cdef Remainder f80_remainder(F80 a, F80 b, bint nearest, FloatStatus* s) noexcep
     if x.kind == KIND_INFINITY or y.kind == KIND_ZERO:
         r.value = pack_f80(invalid(s), &e, 64, s)
         return r
+    r.nan = False
     if stops_at_denormal(s, x.denormal or y.denormal) or x.kind == KIND_ZERO:
         return r
     distance = x.exponent - y.exponent
@@ -185,7 +187,7 @@ cdef Remainder f80_remainder(F80 a, F80 b, bint nearest, FloatStatus* s) noexcep
         r.partial = True
         step = (distance & 31) | 32          # 32 to 63 bits at a time, so that the last step is a whole one (SDM 2 FPREM)
     dividend = <u128>x.significand << step
-    r.quotient = <u64>(dividend / y.significand)
+    r.quotient = <u64>(dividend / <u128>y.significand)
     rest = <u64>(dividend - <u128>r.quotient * y.significand)
     if nearest and not r.partial and (rest > y.significand - rest or (rest == y.significand - rest and r.quotient & 1)):
         rest = y.significand - rest

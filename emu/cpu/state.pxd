@@ -5,6 +5,7 @@
 # a RIP-relative operand is an ordinary base register and one block serves every virtual alias of its page.
 from emu.base.clock cimport ClockState
 from emu.base.port cimport Port
+from emu.base.line cimport Line
 from emu.base.types cimport i32, i64, u8, u16, u32, u64
 from emu.cpu.fpu cimport X87
 from emu.cpu.softfloat cimport FloatStatus
@@ -168,7 +169,7 @@ ctypedef int (*handler_t)(Cpu* c, Insn* i) noexcept nogil
 
 cdef struct Insn:                # 32 bytes
     handler_t fn
-    i64 imm                      # immediate, sign-extended; branch: target minus rip of the block's start; moffs
+    i64 imm                      # immediate, sign-extended; x87: the opcode's 11 bits (FOP); branch: target minus rip of the block's start; moffs
     i32 disp                     # displacement (RIP-relative: already relative to the block's start)
     u8 dst                       # byte offset in regs[] (general registers), or plain number (xmm, mmx, st, sreg, cr, dr)
     u8 src
@@ -293,6 +294,12 @@ cdef struct Cpu:
     int reset_request
     int debug_trap               # pending bits for DR6 after this instruction
     int shutdown                 # triple fault happened
+    int debug_fault              # the #DB in flight is a fault (instruction breakpoint, general detect)
+    int chain_length             # the latest faults, for explanations
+    int chain_vector[4]
+    int chain_has_error[4]
+    u32 chain_error[4]
+    u64 chain_cr2[4]
 
     # architectural state
     Segment seg[SEGMENTS]
@@ -337,6 +344,7 @@ cdef struct Cpu:
     PortSpace* ports
     ClockState* clock
     Port port
+    Line ferr                    # FERR#: an x87 exception with CR0.NE clear (IRQ 13 on a PC)
     u64 idle_ns                  # virtual time spent halted
 
     # caches; never saved
@@ -356,4 +364,5 @@ cdef struct Cpu:
     u64 blocks_made
     u64 tlb_misses
     u64 page_faults
+    u64 interrupts
     u64 singles

@@ -2,12 +2,12 @@
 from libc.string cimport memcpy, memset
 
 from emu.base.types cimport u8, u32, u64
-from emu.cpu.access cimport (check_segment, commit, flush_tlb, operand_offset, probe_read, read_linear, read_operand, set_fault,
+from emu.cpu.access cimport (check_segment, commit, flush_tlb, operand_offset, probe_as, read_linear, read_operand, set_fault, stack_ctx,
                              write_linear, write_operand)
 from emu.cpu.fpu cimport X87, x87_reset
 from emu.cpu.semantics.simd cimport sse_check
 from emu.cpu.semantics.x87 cimport MXCSR_MASK, fxrstor_image, fxsave_image
-from emu.cpu.state cimport (CR0_EM, CR0_TS, CR4_OSXSAVE, GP, MODE_64, MODE_CODE, NM, RAX, RDX, SEG_CHECKED, UD, Cpu, Insn)
+from emu.cpu.state cimport (ACCESS_READ, CR0_EM, CR0_TS, CR4_OSXSAVE, GP, MODE_64, MODE_CODE, NM, RAX, RDX, SEG_CHECKED, UD, Cpu, Insn)
 
 cdef enum:
     MXCSR_INITIAL = 0x1F80
@@ -53,7 +53,7 @@ cdef int linear_of(Cpu* c, Insn* i, int size, bint write, u64* linear) noexcept 
 cdef int flush_line(Cpu* c, Insn* i) noexcept nogil:
     """CLFLUSH, CLFLUSHOPT, CLWB: checked like a load of a byte (SDM 2A CLFLUSH); there is no cache to write back."""
     cdef u64 linear
-    return 1 if linear_of(c, i, 1, False, &linear) else probe_read(c, linear, 1)
+    return 1 if linear_of(c, i, 1, False, &linear) else probe_as(c, linear, 1, ACCESS_READ, stack_ctx(c, c.cpl))
 
 
 # --- areas in memory -------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ cdef void x87_compare_f32(X87* x, u32 value, bint pop) noexcept nogil
 cdef void x87_compare_f64(X87* x, u64 value, bint pop) noexcept nogil
 cdef void x87_compare_integer(X87* x, i64 value, bint pop) noexcept nogil
 cdef void x87_compare_register(X87* x, int i, bint quiet, int pops) noexcept nogil
-# FCOMI, FUCOMI: ZF, PF and CF at their places in EFLAGS (OF, SF, AF become 0); -1: EFLAGS stay.
+# FCOMI, FUCOMI: ZF, PF and CF at their places in EFLAGS (OF, SF, AF become 0).
 cdef int x87_compare_flags(X87* x, int i, bint quiet, bint pop) noexcept nogil
 cdef void x87_test(X87* x) noexcept nogil                                        # FTST
 cdef void x87_examine(X87* x) noexcept nogil                                     # FXAM

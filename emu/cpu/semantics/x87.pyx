@@ -3,7 +3,7 @@ from emu.base.types cimport i64, u8, u16, u32, u64
 from emu.cpu.fpu cimport (X87, X87_B, X87_C0, X87_C1, X87_C2, X87_C3, X87_CONDITION, X87_ES, X87_SF, X87_TOP, stack_empty,
                           stack_free, stack_pop, stack_push, stack_register, stack_set, stack_top, stack_turn,
                           x87_renew, x87_reset)
-from emu.cpu.softfloat cimport (F80, FLOAT_ALL, FLOAT_BEFORE, FLOAT_DENORMAL, FLOAT_INVALID, FLOAT_OVERFLOW, FLOAT_UNDERFLOW,
+from emu.cpu.softfloat cimport (F80, FLOAT_ALL, FLOAT_BEFORE, FLOAT_DENORMAL, FLOAT_INVALID, FLOAT_OVERFLOW, FLOAT_PRECISION, FLOAT_UNDERFLOW,
                                 FloatStatus, RELATION_EQUAL, RELATION_LESS, RELATION_UNORDERED, ROUND_NEAREST, ROUND_UP,
                                 ROUND_ZERO)
 from emu.cpu.softfloat_core cimport (KIND_FINITE, KIND_INFINITY, KIND_UNSUPPORTED, KIND_ZERO, TOP, Unpacked, unpack_f32,
@@ -42,9 +42,13 @@ cdef inline bint settle(X87* x, const FloatStatus* s) noexcept nogil:
     return True
 
 
-cdef inline bint settle_memory(X87* x, const FloatStatus* s) noexcept nogil:
+cdef inline bint settle_memory(X87* x, FloatStatus* s) noexcept nogil:
     """The same for a result that goes to memory: overflow and underflow, too, stop it where unmasked."""
-    return settle(x, s) and not s.flags & ~s.masks & (FLOAT_OVERFLOW | FLOAT_UNDERFLOW)
+    if s.flags & ~s.masks & (FLOAT_OVERFLOW | FLOAT_UNDERFLOW):
+        s.flags &= ~FLOAT_PRECISION          # nothing was rounded
+        settle(x, s)
+        return False
+    return settle(x, s)
 
 
 cdef inline bint stack_fault(X87* x, bint overflow) noexcept nogil:
@@ -81,7 +85,7 @@ cdef inline void load_unpacked(X87* x, const Unpacked* a) noexcept nogil:
     if may_push(x):
         s = begin(x)
         value = f80_load(a, &s)
-        if settle(x, &s):
+        if settle(x, &s) or not s.flags & FLOAT_INVALID:     # a denormal is loaded even where DE is unmasked
             stack_push(x, value)
 
 
@@ -113,12 +117,11 @@ cdef void x87_load_bcd(X87* x, u64 low, u16 high) noexcept nogil:
 
 
 cdef void x87_load_register(X87* x, int i) noexcept nogil:
-    if may_push(x):
-        if stack_empty(x, i):
-            if stack_fault(x, False):
-                stack_push(x, f80_indefinite())
-        else:
-            stack_push(x, stack_register(x, i)[0])
+    if stack_empty(x, i):
+        if stack_fault(x, False):
+            stack_push(x, f80_indefinite())
+    elif may_push(x):
+        stack_push(x, stack_register(x, i)[0])
 
 
 cdef void x87_load_constant(X87* x, int which) noexcept nogil:
@@ -324,11 +327,10 @@ cdef inline bint compare_unpacked(X87* x, bint fault, F80 left, const Unpacked* 
 cdef inline void compare_st0(X87* x, bint fault, const Unpacked* b, bint quiet, int pops) noexcept nogil:
     cdef int condition
     cdef bint done = compare_unpacked(x, fault, stack_register(x, 0)[0], b, quiet, &condition)
-    if done:
-        set_condition(x, condition)
-        while pops > 0:
-            stack_pop(x)
-            pops -= 1
+    set_condition(x, condition)              # whether or not an exception is unmasked; only the pops then stay out
+    while done and pops > 0:
+        stack_pop(x)
+        pops -= 1
 
 
 cdef void x87_compare_f32(X87* x, u32 value, bint pop) noexcept nogil:
@@ -360,9 +362,7 @@ cdef int x87_compare_flags(X87* x, int i, bint quiet, bint pop) noexcept nogil:
     cdef int condition
     cdef bint fault = stack_empty(x, 0) or stack_empty(x, i)
     unpack_f80(stack_register(x, i)[0], &b)
-    if not compare_unpacked(x, fault, stack_register(x, 0)[0], &b, quiet, &condition):
-        return -1
-    if pop:
+    if compare_unpacked(x, fault, stack_register(x, 0)[0], &b, quiet, &condition) and pop:
         stack_pop(x)
     return condition >> 8 & 0x45             # C3 C2 C0 stand as ZF PF CF do
 
@@ -410,7 +410,6 @@ cdef void x87_exchange(X87* x, int i) noexcept nogil:
 
 
 cdef void x87_move_if(X87* x, int i, bint condition) noexcept nogil:
-    x.status &= ~X87_C1
     if stack_empty(x, 0) or stack_empty(x, i):
         if stack_fault(x, False):
             stack_set(x, 0, f80_indefinite())
@@ -481,6 +480,7 @@ cdef void x87_extract(X87* x) noexcept nogil:
 cdef void x87_remainder(X87* x, bint nearest) noexcept nogil:
     cdef FloatStatus s
     cdef Remainder r
+    x.status &= ~X87_C2
     if not may_use(x, 2):
         return
     s = begin(x)
@@ -490,11 +490,12 @@ cdef void x87_remainder(X87* x, bint nearest) noexcept nogil:
     stack_set(x, 0, r.value)
     if r.partial:
         set_condition(x, X87_C2)
-    else:
+    elif not r.nan:
         set_condition(x, (X87_C1 if r.quotient & 1 else 0) | (X87_C3 if r.quotient & 2 else 0) | (X87_C0 if r.quotient & 4 else 0))
 
 
 cdef void x87_free(X87* x, int i, bint pop) noexcept nogil:
+    x.status &= ~X87_C1
     stack_free(x, i)
     if pop:
         stack_pop(x)

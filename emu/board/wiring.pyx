@@ -1,0 +1,69 @@
+# Where the CPU's port meets the interrupt controllers, and where devices' lines become requests to the machine.
+from emu.base.line cimport LineInput, line_input
+from emu.base.types cimport u32
+from emu.cpu.core cimport Core
+from emu.devices.apic_bus cimport ApicBus, apic_message_signal
+from emu.devices.lapic cimport Lapic
+from emu.devices.pci.bus cimport PciBus
+from emu.devices.pic cimport Pic, pic_acknowledge
+
+
+def connect_apic(Core core not None, Lapic lapic not None):
+    """The CPU gets its interrupts from its local APIC."""
+    lapic.fill_port(&core.c.port)
+    lapic.intr.connect(core.intr)
+    lapic.nmi.connect(core.nmi)
+    lapic.init.connect(core.init)
+    lapic.startup.connect(core.startup)
+    core.keep(lapic)
+
+
+def connect_pic(Core core not None, Pic pic not None):
+    """A CPU without a local APIC gets its interrupts from the 8259As."""
+    core.c.port.interrupt_owner = <void*>&pic.state
+    core.c.port.acknowledge = pic_acknowledge
+    pic.output.connect(core.intr)
+    core.keep(pic)
+
+
+def connect_msi(PciBus bus not None, ApicBus apics not None):
+    """Message-signalled interrupts go to the local APICs."""
+    bus.connect_msi(apic_message_signal, &apics.state, apics)
+
+
+cdef struct LatchState:
+    u32 bits
+    u32 spare
+    int* stop_request            # of the CPU
+
+
+cdef void _set(void* owner, int number, int level) noexcept nogil:
+    cdef LatchState* state = <LatchState*>owner
+    if level:
+        state.bits |= <u32>1 << number
+        state.stop_request[0] = 1
+
+
+cdef class Latch:
+    """Requests of devices to the machine (power off, reset, ...): each stops the CPU and waits to be taken."""
+    cdef LatchState state
+    cdef list names
+    cdef Core core
+
+    def __init__(self, Core core not None):
+        self.core = core
+        self.state.stop_request = &core.c.stop_request
+        self.names = []
+
+    def input(self, str name):
+        """A line that asks for `name`."""
+        if name not in self.names:
+            self.names.append(name)
+        return line_input(_set, &self.state, self.names.index(name), self)
+
+    def take(self):
+        """The names asked for since the last call; lets the CPU run again."""
+        bits = self.state.bits
+        self.state.bits = 0
+        self.state.stop_request[0] = 0
+        return [name for number, name in enumerate(self.names) if bits >> number & 1]

@@ -1,0 +1,227 @@
+# One machine: build, boot, run, reset, and why a run ended.
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from emu.base.errors import EmuError, UsageError
+from emu.board.pc import Pc, PcOptions
+from emu.boot.identify import read_image
+from emu.boot.load import load
+from emu.boot.plan import CpuFacts, Module, Platform
+from emu.cpu.models import resolve_cpu
+from emu.machine.explain import explain_dead_halt, explain_shutdown, explain_unsupported
+
+GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{k}" for k in range(8, 16)))
+SEGMENT_ORDER = ("es", "cs", "ss", "ds", "fs", "gs", "", "", "ldtr", "tr")
+# A fixed time of day, so that two runs are the same: 2024-01-01 00:00:00 UTC.
+START_SECONDS = 1704067200
+SLICE_INSTRUCTIONS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Exit:
+    """Why a machine stopped: `reason` in words, `code` of the command line, `message` for the user (may be empty)."""
+
+    reason: str
+    code: int
+    message: str
+    instructions: int
+    virtual_ns: int
+
+
+class Serial:
+    """The first serial line as the host sees it."""
+
+    def __init__(self, backend) -> None:
+        self._backend = backend
+
+    def read(self) -> bytes:
+        """What the guest has sent since the last call."""
+        return self._backend.take()
+
+    def send(self, data: bytes) -> int:
+        """Types `data`; gives how many bytes were taken (the rest is to be sent later)."""
+        return self._backend.feed(data)
+
+
+class Machine:
+    """An emulated PC.
+
+    kernel, image, initrd: paths. memory: bytes. cpu: a model with `,+feature,-feature`. clock: "virtual" (idle time is
+    skipped) or "host" (idle time is waited for). seed: of everything random. budget: instructions it may retire in all.
+    on_triple_fault: report, reset or stop. Raises EmuError subclasses for what cannot be.
+    """
+
+    def __init__(self, kernel=None, image=None, initrd=None, append="", disks=(), memory=256 << 20, cpu="v2",
+                 clock="virtual", seed=0, budget=None, on_triple_fault="report", debug_exit=None, no_reboot=False,
+                 start_seconds=START_SECONDS) -> None:
+        if clock not in ("virtual", "host"):
+            raise UsageError("clock", repr(clock), "virtual or host")
+        path = kernel if kernel is not None else image
+        if path is None:
+            raise UsageError("machine", "nothing to boot", "a kernel or an image")
+        self.model = resolve_cpu(cpu)
+        self.clock_mode = clock
+        self.budget = budget
+        self.on_triple_fault = on_triple_fault
+        self.no_reboot = no_reboot
+        self.append = append
+        self._name = str(path)
+        self._data = read_image(path)
+        self._modules = (Module(read_image(initrd), b"", str(initrd)),) if initrd is not None else ()
+        self._seed = seed
+        self.board = Pc(PcOptions(memory, self.model, seed, start_seconds, debug_exit, tuple(disks)))
+        self.cpu = self.board.cpus
+        self.memory = self.board.memory
+        self.serial = Serial(self.board.serial[0])
+        self.plan = self._plan()
+        self._slice = SLICE_INSTRUCTIONS
+        self._idle_since = None
+        self.idle_ns = 0
+        self.exit: Exit | None = None
+        self.boot()
+
+    def _plan(self):
+        board = self.board
+        platform = Platform(board.e820, CpuFacts(self.model.has_long_mode, self.model.name), self.append.encode(),
+                            self._modules, board.acpi.rsdp_address, board.acpi.rsdp, self._seed)
+        return load(self._name, self._data, platform)
+
+    def boot(self) -> None:
+        """Power-on or reset: what firmware would do, then the entry of the image."""
+        board, entry = self.board, self.plan.entry
+        board.reset()
+        physical = board.memory.physical
+        physical[board.acpi.base:board.acpi.base + len(board.acpi.data)] = board.acpi.data
+        for base, length in self.plan.zeros:
+            physical.clear(base, length)
+        for address, data in self.plan.writes:
+            physical[address:address + len(data)] = data
+        cpu = board.cpus[0]
+        for name in GENERAL:
+            cpu.set_register(name, entry.registers.get(name, 0))
+        cpu.set_register("rsp", entry.rsp)
+        for number, name in enumerate(SEGMENT_ORDER):
+            if name:
+                segment = entry.segments[name]
+                attributes = segment.attributes & 0xFF | segment.attributes >> 12 << 8
+                cpu.set_segment(number, segment.selector, segment.base, segment.limit, attributes)
+        cpu.set_system(cr0=entry.cr0, cr3=entry.cr3, cr4=entry.cr4, efer=entry.efer, gdt_base=entry.gdt_base,
+                       gdt_limit=entry.gdt_limit, idt_base=entry.idt_base, idt_limit=entry.idt_limit)
+        cpu.set_register("rflags", entry.rflags)
+        cpu.set_register("rip", entry.rip)
+        cpu.after_load()
+
+    @property
+    def retired(self) -> int:
+        return self.cpu[0].retired
+
+    @property
+    def virtual_ns(self) -> int:
+        return self.board.clock.now_ns
+
+    def _end(self, reason: str, code: int, message: str = "") -> Exit:
+        self.exit = Exit(reason, code, message, self.retired, self.virtual_ns)
+        return self.exit
+
+    def request_stop(self) -> None:
+        """Makes run_slice return soon; safe from a signal handler or another thread."""
+        self.cpu[0].request_stop()
+
+    def run_slice(self, host_ns: int = 20_000_000) -> Exit | None:
+        """Runs for about `host_ns` of host time; an Exit when the machine has stopped for good, else None.
+
+        After None, `idle_ns` says how long nothing will happen by itself (0: it is busy; -1: until input comes)."""
+        if self.exit is not None:
+            return self.exit
+        cpu = self.cpu[0]
+        if self._idle_since is not None:
+            waited = time.monotonic_ns() - self._idle_since
+            due = self.idle_ns if self.idle_ns >= 0 else waited
+            if self.clock_mode == "host":
+                cpu.idle_ns += min(waited, due)
+            self._idle_since = None
+        self.idle_ns = 0
+        target = cpu.retired + self._slice
+        if self.budget is not None:
+            target = min(target, self.budget)
+        before, started = cpu.retired, time.monotonic_ns()
+        reason = cpu.run(target, self.clock_mode == "virtual")
+        took, ran = time.monotonic_ns() - started, cpu.retired - before
+        if ran > 100_000 and took > 0:
+            self._slice = max(100_000, min(ran * host_ns // took, 1 << 26))
+        return self._after(reason)
+
+    def _after(self, reason: str) -> Exit | None:
+        cpu = self.cpu[0]
+        wanted = self.board.requests.take()
+        if "debug exit" in wanted:
+            return self._end("debug exit", self.board.debug_exit.exit_code)
+        if "power off" in wanted:
+            return self._end("power off", 0)
+        if "reset" in wanted or reason == "reset":
+            return self._reset()
+        if reason == "shutdown":
+            if self.on_triple_fault == "reset":
+                return self._reset()
+            if self.on_triple_fault == "stop":
+                return self._end("triple fault", 11)
+            return self._end(*explain_shutdown(self))
+        if reason == "dead":
+            return self._end("dead halt", 13, explain_dead_halt(self))
+        if reason == "unsupported":
+            return self._end("not emulated", 4, explain_unsupported(self))
+        if self.budget is not None and cpu.retired >= self.budget:
+            return self._end("budget", 14, f"the budget of {self.budget} instructions is used up")
+        if reason == "idle":
+            deadline = self.board.clock.next_deadline_ns
+            self.idle_ns = -1 if deadline is None else max(0, deadline - self.virtual_ns)
+            self._idle_since = time.monotonic_ns()
+        return None
+
+    def _reset(self) -> Exit | None:
+        if self.no_reboot:
+            return self._end("reboot", 0)
+        self.boot()
+        return None
+
+    def step(self, count: int = 1) -> None:
+        """Retires exactly `count` instructions."""
+        goal = self.retired + count
+        while self.retired < goal:
+            reason = self.cpu[0].run(goal, True)
+            if reason != "target" and self._after(reason) is not None:
+                raise EmuError("machine", f"stopped: {self.exit.reason}")
+
+    def run(self, until=None, budget=None) -> Exit | None:
+        """Runs until it stops, the serial output matches the regular expression `until`, or `budget` more instructions."""
+        import re
+        pattern = re.compile(until.encode() if isinstance(until, str) else until) if until is not None else None
+        text = b""
+        goal = None if budget is None else self.retired + budget
+        while True:
+            ended = self.run_slice()
+            text = text[-65536:] + self.serial.read()
+            if pattern is not None and pattern.search(text):
+                return Exit("matched", 0, "", self.retired, self.virtual_ns)
+            if ended is not None:
+                return ended
+            if self.idle_ns < 0 or (goal is not None and self.retired >= goal):
+                return None
+            if self.idle_ns:
+                time.sleep(self.idle_ns / 1e9)
+
+    def stats(self) -> dict:
+        """Counters of the run so far."""
+        return {"instructions": self.retired, "virtual_ns": self.virtual_ns, "idle_ns": self.cpu[0].idle_ns,
+                **self.cpu[0].counters}
+
+    def close(self) -> None:
+        """Ends the machine."""
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
