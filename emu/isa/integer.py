@@ -149,7 +149,6 @@ FC | cld | op cld | w=d
 FD | std | op std | w=d
 62 /r | bound Gv,Ma | sized_op bound | i64
 0F 1F /r | nop Ev | nop nop | cpuid=NOPL
-0F 18 /r | nop Ev | nop nop | cpuid=NOPL
 0F 19 /r | nop Ev | nop nop | cpuid=NOPL
 0F 1A /r | nop Ev | nop nop | cpuid=NOPL
 0F 1B /r | nop Ev | nop nop | cpuid=NOPL
