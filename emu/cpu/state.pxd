@@ -8,6 +8,7 @@ from emu.base.port cimport Port
 from emu.base.line cimport Line
 from emu.base.types cimport i32, i64, u8, u16, u32, u64
 from emu.cpu.fpu cimport X87
+from emu.cpu.softfloat cimport FloatStatus
 from emu.memory.ports cimport PortSpace
 from emu.memory.space cimport Space
 
@@ -139,6 +140,7 @@ cdef enum:                       # Insn.flags
     I_LOCK = 16
     I_LINK_TAKEN = 32            # branch target lies in the block's own page and CS is flat: may be linked
     I_LINK_FALL = 64             # the same for the next instruction
+    I_MEMORY = 128               # ModRM names memory: for handlers that serve both forms
 
 cdef enum:                       # what a handler returns to the core loop
     RC_NEXT = 0                  # everything charged has retired; Cpu.rip is the next instruction
@@ -266,6 +268,10 @@ cdef struct Cpu:
     u32 fault_error
     int rc
     const char* unsupported
+
+    # scratch of the running vector instruction
+    FloatStatus float_status
+    Xmm operand
 
     # slow path of memory accesses (access.pyx)
     u8 bounce[64]                # operand that crosses a page, or MMIO
