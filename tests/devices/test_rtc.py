@@ -2,13 +2,13 @@
 import datetime
 
 import pytest
-from bench import PortFace, listen
-from emu.base.clock import Clock
-from emu.devices.rtc import Rtc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import PortFace, listen
+from emu.base.clock import Clock
 from emu.base.errors import SnapshotError
+from emu.devices.rtc import Rtc
 
 SECOND = 10**9
 START = 1_700_000_000
