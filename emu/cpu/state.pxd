@@ -5,7 +5,9 @@
 # a RIP-relative operand is an ordinary base register and one block serves every virtual alias of its page.
 from emu.base.clock cimport ClockState
 from emu.base.port cimport Port
+from emu.base.line cimport Line
 from emu.base.types cimport i32, i64, u8, u16, u32, u64
+from emu.cpu.fpu cimport X87
 from emu.memory.ports cimport PortSpace
 from emu.memory.space cimport Space
 
@@ -165,7 +167,7 @@ ctypedef int (*handler_t)(Cpu* c, Insn* i) noexcept nogil
 
 cdef struct Insn:                # 32 bytes
     handler_t fn
-    i64 imm                      # immediate, sign-extended; branch: target minus rip of the block's start; moffs
+    i64 imm                      # immediate, sign-extended; x87: the opcode's 11 bits (FOP); branch: target minus rip of the block's start; moffs
     i32 disp                     # displacement (RIP-relative: already relative to the block's start)
     u8 dst                       # byte offset in regs[] (general registers), or plain number (xmm, mmx, st, sreg, cr, dr)
     u8 src
@@ -309,6 +311,7 @@ cdef struct Cpu:
     u32 pkru
     u32 mxcsr
     Xmm xmm[16]
+    X87 fpu                      # x87 registers, which MMX shares
     u64 star
     u64 lstar
     u64 cstar
@@ -335,6 +338,7 @@ cdef struct Cpu:
     PortSpace* ports
     ClockState* clock
     Port port
+    Line ferr                    # FERR#: an x87 exception with CR0.NE clear (IRQ 13 on a PC)
     u64 idle_ns                  # virtual time spent halted
 
     # caches; never saved
