@@ -78,8 +78,8 @@ def _dispatch(arguments: list[str]) -> int:
         module = importlib.import_module(f"emu.cli.{VERBS[verb][1]}")
         return getattr(module, f"{verb}_command")(arguments[1:])
     if verb in LATER_VERBS:
-        raise UsageError(f"emu {verb}", LATER_VERBS[verb])
-    raise UsageError(verb, "no such command", nearest(verb, [*VERBS, *LATER_VERBS]), "emu --help lists them")
+        raise UsageError(verb, LATER_VERBS[verb])
+    raise UsageError(verb, "no such command", nearest(verb, list(VERBS)) or nearest(verb, list(LATER_VERBS)), "emu --help lists them")
 
 
 def nearest(word: str, known: list[str]) -> str:
