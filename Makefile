@@ -6,7 +6,7 @@ INPUTS := $(shell find emu -name '*.py' -o -name '*.pyx' -o -name '*.pxd' | grep
 .PHONY: run test check build clean benchmark
 
 run: build            ## boots the built-in guest on this terminal
-	@$(BIN)/emu run
+	@if [ -t 0 ]; then $(BIN)/emu run; else $(BIN)/emu run --expect '> ' --send 'poweroff\n' --timeout 60; fi
 
 test: build .venv/test-packages    ## runs the whole test suite
 	@tools/host-packages test

@@ -74,8 +74,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"emu {__version__}")
         return 0
     if verb in VERBS:
-        import importlib
-        module = importlib.import_module(f"emu.cli.{VERBS[verb][1]}")
+        module = __import__(f"emu.cli.{VERBS[verb][1]}", fromlist=[""])
         return getattr(module, f"{verb}_command")(arguments[1:])
     if verb in LATER_VERBS:
         raise UsageError(verb, LATER_VERBS[verb])

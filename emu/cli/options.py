@@ -1,18 +1,13 @@
 # The options of `emu run`: one table for reading, help and completion. QEMU's one-dash spellings are names of the same rows.
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
 from ..base.errors import UsageError
 from .sizes import read_count, read_integer, read_memory, read_seconds
 
 
-class Option(NamedTuple):
+class Option:
     """One option: its names, the name of its value ("" for none), what it is for; `later`: why it is refused today."""
 
-    names: tuple[str, ...]
-    value: str
-    help: str
-    later: str = ""
+    def __init__(self, names: tuple[str, ...], value: str, help: str, later: str = "") -> None:
+        self.names, self.value, self.help, self.later = names, value, help, later
 
 
 _LATER_STATES = "running in the background is not there yet"
@@ -73,31 +68,31 @@ _LATER_VALUES = {
 _DEBUG_EXIT_PORT, _DEBUG_EXIT_PORTS = 0x501, 2  # QEMU's defaults
 
 
-@dataclass
 class RunOptions:
     """What the command line of `emu run` says. memory: bytes or None; script: ("expect" | "send", text) in their order;
     serial: "stdio", "none" or "file:..."; debug_exit: first port and number of ports; disks: (path, commit)."""
 
-    image: str | None = None
-    kernel: str | None = None
-    initrd: str | None = None
-    append: str | None = None
-    disks: list[tuple[str, bool]] = field(default_factory=list)
-    memory: int | None = None
-    cpu: str = "v2"
-    serial: str = "stdio"
-    clock: str | None = None
-    seed: int = 0
-    budget: int | None = None
-    timeout: float | None = None
-    script: list[tuple[str, bytes]] = field(default_factory=list)
-    panic: str = "ignore"
-    on_triple_fault: str = "report"
-    debug_exit: tuple[int, int] | None = None
-    no_reboot: bool = False
-    stats: str = ""
-    json: bool = False
-    help: bool = False
+    def __init__(self) -> None:
+        self.image: str | None = None
+        self.kernel: str | None = None
+        self.initrd: str | None = None
+        self.append: str | None = None
+        self.disks: list[tuple[str, bool]] = []
+        self.memory: int | None = None
+        self.cpu = "v2"
+        self.serial = "stdio"
+        self.clock: str | None = None
+        self.seed = 0
+        self.budget: int | None = None
+        self.timeout: float | None = None
+        self.script: list[tuple[str, bytes]] = []
+        self.panic = "ignore"
+        self.on_triple_fault = "report"
+        self.debug_exit: tuple[int, int] | None = None
+        self.no_reboot = False
+        self.stats = ""
+        self.json = False
+        self.help = False
 
 
 def read_options(arguments: list[str]) -> RunOptions:
