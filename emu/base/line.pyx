@@ -2,7 +2,9 @@
 
 
 cdef class LineInput:
-    pass
+    def drive(self, int level):
+        """Tells the listener that the wire is at `level` now (what a device written in Python, or a test, calls)."""
+        self.set(self.owner, self.number, level)
 
 
 cdef class LineOutput:
@@ -14,6 +16,11 @@ cdef class LineOutput:
         self.line.owner = listener.owner
         self.line.number = listener.number
         self.peer = listener
+
+    @property
+    def level(self):
+        """The level that was driven last, 0 or 1."""
+        return self.line.level
 
 
 cdef LineInput line_input(line_fn set, void* owner, int number, object keep):
@@ -30,3 +37,12 @@ cdef LineOutput line_output(Line* line, object keep):
     end.line = line
     end.keep = keep
     return end
+
+
+cdef void _tell(void* owner, int number, int level) noexcept with gil:
+    (<object>owner)(level)
+
+
+def python_listener(callback):
+    """A LineInput that calls `callback(level)` at every change, with the GIL; an exception in it is printed and dropped."""
+    return line_input(_tell, <void*>callback, 0, callback)

@@ -16,7 +16,7 @@ cdef packed struct RowInfo:      # as packed by isa/generate.py (ROW_FORMAT)
     u8 immediate                 # IMM_*
     u8 aux
     u8 feature
-    u8 spare
+    u8 any_mod                   # ModRM.mod is not looked at
     u16 handler[6]               # [operand size 16, 32, 64][register, memory]
     u16 number
 

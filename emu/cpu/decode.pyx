@@ -153,6 +153,8 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
                 continue
             if row.digit >= 0 and row.digit != (modrm >> 3) & 7:
                 continue
+            if row.any_mod:
+                mod = 3
             if row.fixed < 0 and not row.modrm & (2 if mod == 3 else 4):
                 continue
         if code == MODE_64:

@@ -71,7 +71,7 @@ def _pack(row: Row, numbers: dict[str, int]) -> bytes:
     feature = FEATURE_NUMBERS[row.cpuid] if row.cpuid else 0
     return struct.pack(ROW_FORMAT, -1 if row.fixed is None else row.fixed, -1 if row.digit is None else row.digit,
                        PREFIXES[row.prefix], modrm, rule, mask, bits, destination, source, immediate,
-                       row.condition or 0, feature, 0, *handlers, row.number)
+                       row.condition or 0, feature, "anymod" in attributes, *handlers, row.number)
 
 
 def generate() -> dict[str, str]:

@@ -27,6 +27,7 @@ attributes    i64: #UD in 64-bit mode.  o64: 64-bit mode only.  d64: operand siz
               with that REX.W.  lock: LOCK allowed (memory form).  pe: #UD in real and virtual-8086 mode.
               cpuid=NAME: #UD, or the next row that fits, where the CPU model lacks it.
               sized: handlers by operand size though no operand names it.  rep: ends the block where F2 or F3 is there.
+              anymod: ModRM.mod is not looked at, rm is a register.
               r= w= u=: flags read, written, left undefined (letters of "oszapc" and "d" for DF, "i").
 
 The rows of an opcode are tried in the order of the table; the first that fits is the instruction.
@@ -169,7 +170,7 @@ def _parse_line(topic: str, line: str) -> list[Row]:
         key, equals, value = word.partition("=")
         if equals and key in flags:
             flags[key] = value
-        elif word in ("i64", "o64", "d64", "f64", "os16", "os32", "os64", "w0", "w1", "lock", "pe", "sized", "rep"):
+        elif word in ("i64", "o64", "d64", "f64", "os16", "os32", "os64", "w0", "w1", "lock", "pe", "sized", "rep", "anymod"):
             plain.add(word)
         else:
             raise ValueError(f"{topic}: attribute {word} in {line}")

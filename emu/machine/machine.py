@@ -9,7 +9,7 @@ from emu.board.pc import Pc, PcOptions
 from emu.boot.identify import read_image
 from emu.boot.load import load
 from emu.boot.plan import CpuFacts, Module, Platform
-from emu.cpu.models import find_model
+from emu.cpu.models import resolve_cpu
 from emu.machine.explain import explain_dead_halt, explain_shutdown, explain_unsupported
 
 GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{k}" for k in range(8, 16)))
@@ -61,7 +61,7 @@ class Machine:
         path = kernel if kernel is not None else image
         if path is None:
             raise UsageError("machine", "nothing to boot", "a kernel or an image")
-        self.model = find_model(cpu)
+        self.model = resolve_cpu(cpu)
         self.clock_mode = clock
         self.budget = budget
         self.on_triple_fault = on_triple_fault

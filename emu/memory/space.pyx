@@ -3,7 +3,7 @@ import cython
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.errno cimport errno
-from libc.string cimport memcpy, memmove, strerror
+from libc.string cimport memcpy, memmove, memset, strerror
 
 from emu.base.bits cimport mask_of
 from emu.base.errors import ResourceError, UsageError
@@ -13,7 +13,7 @@ cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* address, size_t length, int protection, int flags, int fd, long offset)
     int munmap(void* address, size_t length)
     int madvise(void* address, size_t length, int advice)
-    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MADV_HUGEPAGE
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MADV_HUGEPAGE, MADV_DONTNEED
     void* MAP_FAILED
 
 # The PC's map: a window for video at 640 KiB, shadow RAM up to 1 MiB, a hole for devices below 4 GiB.
@@ -212,6 +212,30 @@ cdef int _store(Space* space, u64 physical, const void* data, u64 length, bint i
         physical += chunk
         length -= chunk
     return 0
+
+
+cdef void _clear(Space* space, u64 physical, u64 length) noexcept nogil:
+    """Zeros, in host-backed memory; whole pages go back to the host, which gives zeros at the next touch."""
+    cdef Slot* slot
+    cdef u64 chunk
+    cdef u8* host
+    while length:
+        slot = find_slot(space, physical)
+        host = slot.host + (physical - slot.base)
+        chunk = slot.size - (physical - slot.base)
+        if chunk > length:
+            chunk = length
+        if physical & (PAGE_SIZE - 1) or chunk < PAGE_SIZE:
+            if chunk > PAGE_SIZE - (physical & (PAGE_SIZE - 1)):
+                chunk = PAGE_SIZE - (physical & (PAGE_SIZE - 1))
+            memset(host, 0, chunk)
+        else:
+            chunk &= ~<u64>(PAGE_SIZE - 1)
+            if madvise(host, chunk, MADV_DONTNEED):
+                memset(host, 0, chunk)
+        _written(space, slot, physical, chunk)
+        physical += chunk
+        length -= chunk
 
 
 cdef u8* dma_pointer(Space* space, u64 physical, u64 length, bint write) noexcept nogil:
@@ -498,6 +522,11 @@ cdef class PhysicalBytes:
         if len(data) != length:
             raise ValueError(f"{len(data)} bytes do not fit in {length}")
         _store(&self._memory.space, first, <const u8*>data, length, True)
+
+    def clear(self, first, length):
+        """Makes `length` bytes from `first` on zero; whole pages cost nothing afterwards, as if never touched."""
+        first, length = self._range(slice(first, first + length))
+        _clear(&self._memory.space, first, length)
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self._memory._ram, self._low_bytes, True, flags)

@@ -361,6 +361,33 @@ def test_assignment_of_another_length_is_refused():
         memory.physical[0:4] = b"abc"
 
 
+@pytest.mark.parametrize("first, length", [
+    (0x1000, 0x1000), (0x1001, 0xFFE), (0x1FFF, 2), (0x1FFF, 0x3002), (0xFF000, 0x3000), (0x1800, 0), (0x1234, 5)])
+def test_clearing_makes_zeros_of_exactly_its_bytes(first, length):
+    memory = PhysicalMemory(2 * MIB)
+    listener = native.CodeListener(memory)
+    low, size = (0xF0000, 0x20000) if first > 0x10000 else (0, 0x8000)
+    memory.physical[low:low + size] = b"\xAA" * size
+    memory.take_dirty()
+    listener.mark(first // 4096, first % 4096 // 64)
+    memory.physical.clear(first, length)
+    expected = bytearray(b"\xAA" * size)
+    expected[first - low:first - low + length] = bytes(length)
+    assert memory.physical[low:low + size] == expected
+    assert memory.take_dirty() == (list(range(first & ~0xFFF, first + length, 4096)) if length else [])
+    assert bool(listener.told) == bool(length)
+
+
+def test_clearing_gives_whole_pages_back_to_the_host():
+    memory = PhysicalMemory(64 * GIB)
+    memory.physical[4 * GIB:4 * GIB + 32 * MIB] = b"\xAA" * (32 * MIB)
+    before = resident_bytes()
+    memory.physical.clear(4 * GIB, 8 * GIB)
+    assert resident_bytes() < before - 16 * MIB
+    with pytest.raises(IndexError):
+        memory.physical.clear(0x9F000, 0x2000)
+
+
 def test_array_is_a_live_read_only_view_that_keeps_memory_alive():
     memory = PhysicalMemory(MIB)
     array = memory.physical.array
