@@ -321,6 +321,7 @@ cdef struct Cpu:
     u64 tsc_offset
     u64 tsc_aux
     u64 misc_enable
+    u64 msr_plain[9]             # registers that are storage only (msr.pyx)
     u64 mtrr_def_type
     u64 mtrr_fixed[11]
     u64 mtrr_variable[16]
