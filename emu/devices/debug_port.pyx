@@ -1,7 +1,6 @@
 # The debug console at port 0xE9 (Bochs, QEMU) or 0x402 (firmware): a byte written is a byte printed.
 import cython
 
-from emu.base.state cimport declare_state
 from emu.base.types cimport u8, u64
 from emu.devices.backend.char cimport CharBackend, CharState, char_put
 from emu.memory.space cimport Region, region
@@ -27,7 +26,6 @@ cdef class DebugPort:
     """A debug console of one port; bytes go to `backend`. It has no state but what it has printed."""
     cdef DebugPortState state
     cdef CharBackend _backend
-    cdef readonly object fields
     cdef readonly Region region
 
     def __init__(self, CharBackend backend not None):
@@ -35,10 +33,6 @@ cdef class DebugPort:
         self.state.readback = READBACK
         self.state.char = &backend.state
         self.region = region("debug port", 1, _read, _write, &self.state, self)
-        self.fields = declare_state("debug port", self)
-
-    def reset(self):
-        """Nothing to reset."""
 
     def read(self, u64 offset, int size=1):
         """What a read at the port gives."""

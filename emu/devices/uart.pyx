@@ -17,10 +17,11 @@ from emu.base.line cimport drive, line_output
 from emu.base.state cimport declare_state
 from emu.base.types cimport u8, u32, u64
 from emu.devices.backend.char cimport CharBackend, char_available, char_get, char_put
+from emu.devices.narrow cimport read_bytes, write_bytes
 from emu.memory.space cimport region
 
 cdef enum:
-    # IER (8.6.3... interrupt enable register)
+    # IER
     IER_RECEIVED = 0x01
     IER_TRANSMIT_EMPTY = 0x02
     IER_LINE_STATUS = 0x04
@@ -244,7 +245,8 @@ cdef void _write_fifo_control(UartState* uart, u8 value) noexcept nogil:
         uart.transmit_pending = 1
 
 
-cdef u8 _read_register(UartState* uart, u64 offset) noexcept nogil:
+cdef u8 _read_register(void* owner, u64 offset) noexcept nogil:
+    cdef UartState* uart = <UartState*>owner
     cdef u8 value
     if offset == 0:
         if uart.line_control & LCR_DLAB:
@@ -296,7 +298,8 @@ cdef u8 _read_line_status(UartState* uart) noexcept nogil:
     return value
 
 
-cdef void _write_register(UartState* uart, u64 offset, u8 value) noexcept nogil:
+cdef void _write_register(void* owner, u64 offset, u8 value) noexcept nogil:
+    cdef UartState* uart = <UartState*>owner
     if offset == 0:
         if uart.line_control & LCR_DLAB:
             uart.divisor_low = value
@@ -327,17 +330,11 @@ cdef void _write_register(UartState* uart, u64 offset, u8 value) noexcept nogil:
 
 
 cdef u64 _read(void* owner, u64 offset, int size) noexcept nogil:
-    cdef u64 value = 0
-    cdef int k
-    for k in range(size):                # an 8-bit device: the bus takes wider accesses apart
-        value |= <u64>_read_register(<UartState*>owner, offset + <u64>k) << (8 * k)
-    return value
+    return read_bytes(_read_register, owner, offset, size)
 
 
 cdef void _write(void* owner, u64 offset, int size, u64 value) noexcept nogil:
-    cdef int k
-    for k in range(size):
-        _write_register(<UartState*>owner, offset + <u64>k, <u8>(value >> (8 * k)))
+    write_bytes(_write_register, owner, offset, size, value)
 
 
 @cython.final

@@ -1,6 +1,7 @@
 # What holds for every device: its state can be saved, restored and saved again, and what was restored goes on alike.
 import importlib
 import pkgutil
+from functools import cached_property
 
 import pytest
 from bench import MemoryFace
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 
 import emu.devices
 from emu.base.errors import SnapshotError
-from emu.memory.space import Region
+from emu.devices.backend.char import CharBackend
+from emu.devices.backend.disk import DiskBackend
+from emu.memory.ports import Ports
+from emu.memory.space import PhysicalMemory, Region
 
 KINDS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 
@@ -22,6 +26,7 @@ class Parts:
 
     def __init__(self):
         self.clock = Clock()
+        self.chars = CharBackend()
         self._bus = None
 
     @property
@@ -29,6 +34,14 @@ class Parts:
         if self._bus is None:
             self._bus = importlib.import_module("emu.devices.apic_bus").ApicBus()
         return self._bus
+
+    @cached_property
+    def memory(self):
+        return PhysicalMemory(1 << 20)
+
+    @cached_property
+    def pci(self):
+        return importlib.import_module("emu.devices.pci.bus").PciBus(self.memory, Ports())
 
 
 # How each device is made. A device that is not here fails the first test below.
@@ -42,11 +55,20 @@ DEVICES = {
     "pic.Pic": lambda make, parts: make(),
     "pit.Pit": lambda make, parts: make(parts.clock),
     "rtc.Rtc": lambda make, parts: make(parts.clock, 1_700_000_000),
+    "uart.Uart": lambda make, parts: make(parts.clock, parts.chars),
+    "ps2.KeyboardController": lambda make, parts: make(parts.clock),
+    "debug_exit.DebugExit": lambda make, parts: make(),
+    "pci.bus.PciBus": lambda make, parts: parts.pci,
+    "pci.bus.HostBridge": lambda make, parts: make(parts.pci),
+    "pci.bus.IsaBridge": lambda make, parts: make(parts.pci),
+    "virtio.rng.VirtioRng": lambda make, parts: make(parts.pci, 3, parts.memory, parts.clock, 1),
+    "virtio.console.VirtioConsole": lambda make, parts: make(parts.pci, 3, parts.memory, parts.clock, parts.chars),
+    "virtio.block.VirtioBlock": lambda make, parts: make(parts.pci, 3, parts.memory, parts.clock, DiskBackend.blank(1 << 20)),
 }
 
 
 def device_classes():
-    """Every class in emu.devices that declares state and can be reset."""
+    """Every class in emu.devices that declares state and can be reset; bases of others are no devices themselves."""
     found = {}
     for module in pkgutil.walk_packages(emu.devices.__path__, "emu.devices."):
         if module.ispkg:
@@ -54,7 +76,7 @@ def device_classes():
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, type) and value.__module__ == module.name and hasattr(value, "fields") and hasattr(value, "reset"):
                 found[f"{module.name.removeprefix('emu.devices.')}.{value.__name__}"] = value
-    return found
+    return {name: value for name, value in found.items() if not value.__subclasses__()}
 
 
 CLASSES = device_classes()

@@ -1,5 +1,6 @@
 # The 8042 with keyboard and mouse, against IBM's PS/2 reference and what drivers do.
 import pytest
+from bench import listen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -255,6 +256,27 @@ def test_a20_through_every_gate():
     assert port.level("a20") == 0
     port.command(0xDF)
     assert port.level("a20") == 1
+
+
+def test_reset_through_every_way():
+    port = Port()
+    levels = listen(port.controller.reset_request)
+    port.command(0xFE)                           # what Linux does
+    assert levels == [1, 0]
+    port.command(0xFF)                           # pulses nothing
+    port.command(0xD1, 0xFE)
+    assert levels == [1, 0] * 2
+    port.controller.write(SYSTEM, 1, 3)
+    port.controller.write(SYSTEM, 1, 3)          # a rising edge counts
+    assert levels == [1, 0] * 3
+
+
+def test_every_byte_is_an_edge_for_the_interrupt_controller():
+    port = Port()
+    levels = listen(port.controller.keyboard_irq)
+    port.controller.press("left")
+    assert port.answers() == [0xE0, 0x4B]
+    assert levels == [1, 0, 1, 0]
 
 
 def test_bad_state_is_refused():

@@ -1,5 +1,6 @@
 # The 16550A against its datasheet (PC16550D) and against what drivers probe for.
 import pytest
+from bench import listen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -143,6 +144,15 @@ def test_thre_interrupt_clears_by_iir_and_comes_back_on_enable():
     port.out(THR, 0x41)
     assert port.inp(IIR) == 2
     assert port.inp(IIR) == 1
+
+
+def test_transmitted_byte_is_an_edge_for_the_interrupt_controller():
+    port = Port()
+    levels = listen(port.uart.irq)
+    port.out(IER, 2)
+    port.out(THR, 0x41)
+    port.out(THR, 0x42)
+    assert levels == [1, 0, 1, 0, 1]
 
 
 def test_thre_interrupt_iir_of_higher_source_leaves_it_pending():

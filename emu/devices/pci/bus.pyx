@@ -403,7 +403,8 @@ cdef class PciDevice:
         for k in range(256):
             if k != PCI_STATUS and (function.config[k] ^ function.initial[k]) & ~function.writable[k] & 0xFF:
                 raise SnapshotError(f"{self.fields.component}.config", f"{function.config[k]:#x} at {k:#x}", "what this device has there")
-        function.intx = function.intx != 0
+        if function.intx > 1:
+            raise SnapshotError(f"{self.fields.component}.intx", str(function.intx), "0 or 1")
         _remap(function.bus)
 
     def reset(self):

@@ -4,7 +4,7 @@ from emu.base.types cimport u8, u16, u32, u64
 from emu.devices.pci.bus cimport PciBus, PciDevice, PciFunction
 from emu.devices.pci.msix cimport Msix
 from emu.devices.virtio.queue cimport Chain, VirtQueue
-from emu.memory.space cimport PhysicalMemory, Space
+from emu.memory.space cimport PhysicalMemory, Region, Space
 
 cdef enum:
     VIRTIO_QUEUES = 8                    # at most, per device
@@ -54,6 +54,7 @@ cdef class VirtioDevice(PciDevice):
     cdef VirtioState virtio
     cdef Clock _clock
     cdef PhysicalMemory _memory
+    cdef readonly Region region
     cdef int setup(self, str name, PciBus bus, int slot, PhysicalMemory memory, Clock clock, u16 kind, u32 class_code, u64 features,
                    int queues, int config_bytes, u64 latency_ns, process_fn process, void* owner) except -1
 

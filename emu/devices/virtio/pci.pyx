@@ -13,7 +13,7 @@ from emu.devices.pci.bus cimport (PCI_CAPABILITIES, PCI_INTERRUPT_PIN, PCI_SUBSY
 from emu.devices.pci.msix cimport (NO_VECTOR, add_msix, declare_msix, msix_control_written, msix_enabled, msix_raise,
                                    msix_reset)
 from emu.devices.virtio.queue cimport QUEUE_MAXIMUM, VirtQueue, queue_reset, queue_should_signal
-from emu.memory.space cimport PhysicalMemory
+from emu.memory.space cimport PhysicalMemory, region
 
 cdef enum:
     VENDOR_VIRTIO = 0x1AF4
@@ -324,7 +324,7 @@ cdef int _add_structure(PciFunction* function, u8 kind, u32 offset, u32 length, 
 
 
 cdef class VirtioDevice(PciDevice):
-    """A virtio device on PCI. `bar_read(offset, size)` and `bar_write(offset, size, value)` reach its virtio BAR directly."""
+    """A virtio device on PCI; `region` is its virtio BAR: common at 0, ISR 0x1000, device 0x2000, notify 0x3000 + 4 * queue."""
 
     cdef int setup(self, str name, PciBus bus, int slot, PhysicalMemory memory, Clock clock, u16 kind, u32 class_code, u64 features,
                    int queues, int config_bytes, u64 latency_ns, process_fn process, void* owner) except -1:
@@ -352,6 +352,7 @@ cdef class VirtioDevice(PciDevice):
             virtio.queue[k].maximum = QUEUE_MAXIMUM
         add_msix(&virtio.msix, function, MSIX_BAR, <u32>queues + 1)
         add_bar(function, VIRTIO_BAR, BAR_BYTES, False, True, True, _read, _write, virtio)
+        self.region = region(name, BAR_BYTES, _read, _write, virtio, self)
         _add_structure(function, TYPE_COMMON, AREA_COMMON, COMMON_BYTES, 16)
         place = _add_structure(function, TYPE_NOTIFY, AREA_NOTIFY, NOTIFY_MULTIPLIER * <u32>queues, 20)
         set_config(function, place + 16, 4, NOTIFY_MULTIPLIER)
@@ -422,11 +423,3 @@ cdef class VirtioDevice(PciDevice):
     def status(self):
         """The device status register (2.1)."""
         return self.virtio.status
-
-    def bar_read(self, u64 offset, int size):
-        """What a read in the virtio BAR gives: common at 0, ISR at 0x1000, device at 0x2000."""
-        return _read(&self.virtio, offset, size)
-
-    def bar_write(self, u64 offset, int size, u64 value):
-        """A write in the virtio BAR: common at 0, device at 0x2000, notify at 0x3000 + 4 * queue."""
-        _write(&self.virtio, offset, size, value)
