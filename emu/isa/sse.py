@@ -367,5 +367,9 @@ def _from_mmx(v: Variant) -> tuple[str, list[str]]:
                             "xmm(c, i.dst)[0] = d", NEXT]
 
 
-SHAPES = {"area": _area, "float": _float, "compare": _compare, "to_general": _to_general, "to_mmx": _to_mmx,
+def _nop(v: Variant) -> tuple[str, list[str]]:
+    return "no_operation", [NEXT]
+
+
+SHAPES = {"nop": _nop, "area": _area, "float": _float, "compare": _compare, "to_general": _to_general, "to_mmx": _to_mmx,
           "from_mmx": _from_mmx, "simd": _simd, "shift_by": _shift_by, "forms": _forms, "ptest": _ptest, "strings": _strings}

@@ -69,7 +69,7 @@ cdef inline u32 twelve_bits(u32 sign, int exponent, u64 significand) noexcept no
 
 
 cdef u32 reciprocal(u32 a) noexcept nogil:
-    cdef u32 sign = a & 0x80000000
+    cdef u32 sign = a & <u32>0x80000000
     cdef int exponent = (a >> 23) & 0xFF
     cdef u64 fraction = a & 0x7FFFFF
     cdef u64 quotient
@@ -87,7 +87,7 @@ cdef u32 reciprocal(u32 a) noexcept nogil:
 
 
 cdef u32 reciprocal_root(u32 a) noexcept nogil:
-    cdef u32 sign = a & 0x80000000
+    cdef u32 sign = a & <u32>0x80000000
     cdef int exponent = (a >> 23) & 0xFF
     cdef u64 fraction = a & 0x7FFFFF
     cdef u64 radicand, root, try_root
@@ -97,7 +97,7 @@ cdef u32 reciprocal_root(u32 a) noexcept nogil:
     if exponent == 0:
         return sign | 0x7F800000
     if sign:
-        return 0xFFC00000
+        return <u32>0xFFC00000
     if exponent == 0xFF:
         return 0
     half = exponent - 127
