@@ -4,23 +4,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emu.base.clock import Clock
-from emu.board.wiring import Latch, connect_apic, connect_pic
+from emu.base.pci_routing import FIRST_GSI, INTX_NETS
+from emu.board.wiring import Latch, connect_apic, connect_msi, connect_pic
 from emu.boot.acpi import AcpiBoard, PciWindows, build_tables
 from emu.boot.e820 import RESERVED, E820Entry, build_e820
 from emu.cpu.core import Core
 from emu.cpu.models import CpuModel
 from emu.devices.acpi_pm import AcpiPm
+from emu.devices.apic_bus import ApicBus
 from emu.devices.backend.char import CharBackend
 from emu.devices.debug_exit import DebugExit
 from emu.devices.debug_port import DebugPort
 from emu.devices.hpet import Hpet
 from emu.devices.ioapic import Ioapic
 from emu.devices.irq_router import IrqRouter
-from emu.devices.lapic import ApicBus, Lapic
+from emu.devices.lapic import Lapic
+from emu.devices.pci.bus import HostBridge, IsaBridge, PciBus
 from emu.devices.pic import Pic
 from emu.devices.pit import Pit
+from emu.devices.ps2 import KeyboardController
 from emu.devices.rtc import Rtc
 from emu.devices.uart import Uart
+from emu.devices.virtio.block import VirtioBlock
+from emu.devices.virtio.console import VirtioConsole
+from emu.devices.virtio.rng import VirtioRng
 from emu.memory.ports import Ports
 from emu.memory.space import PhysicalMemory
 
@@ -31,9 +38,9 @@ PM = 0x600
 ACPI_BASE = 0xE0000
 ACPI_BYTES = 0x20000
 PCI_MEMORY = (0xC0000000, 0xFEBFFFFF)
-PCI_GSI_BASE = 16
+PCI_PORTS = (0xC000, 0xFFFF)
 PCI_IRQS = (10, 11, 10, 11)
-SOFT_OFF_TYPE = 5
+SOFT_OFF_TYPE = 0            # as in QEMU, so that kernels written for it power off
 COM = ((0x3F8, 4), (0x2F8, 3))
 
 
@@ -99,10 +106,16 @@ class Pc:
             self.rtc.output.connect(router.isa(8))
         self.pm = AcpiPm(clock, SOFT_OFF_TYPE)
         ports.map(PM, self.pm.region)
-        ports.map(0xCF9, self.pm.reset_control)
         self.pm.sci.connect(router.isa(9))
         self.pm.power_off.connect(latch.input("power off"))
-        self.pm.reset_request.connect(latch.input("reset"))
+        self.ps2 = KeyboardController(clock)
+        ports.map(0x60, self.ps2.region_data)
+        ports.map(0x64, self.ps2.region_command)
+        ports.map(0x92, self.ps2.region_system)
+        self.ps2.keyboard_irq.connect(router.isa(1))
+        self.ps2.mouse_irq.connect(router.isa(12))
+        self.ps2.a20.connect(boot.a20)
+        self.ps2.reset_request.connect(latch.input("reset"))
         # --- serial lines and debug ports
         self.serial = [CharBackend() for _ in COM]
         self.uarts = []
@@ -122,7 +135,28 @@ class Pc:
             self.debug_exit = DebugExit(size)
             ports.map(base, self.debug_exit.region)
             self.debug_exit.request.connect(latch.input("debug exit"))
+        self._plug()
         self._describe()
+
+    def _plug(self) -> None:
+        """PCI: the bridges, then what is in the slots."""
+        options, clock, memory = self.options, self.clock, self.memory
+        self.pci = bus = PciBus(memory, self.ports)
+        self.ports.map(0xCF8, bus.region)
+        bus.reset_request.connect(self.requests.input("reset"))
+        for net in range(INTX_NETS):
+            if self.ioapic is not None:
+                bus.intx(net).connect(self.router.pci(FIRST_GSI + net))
+        for irq in sorted(set(PCI_IRQS)):
+            bus.isa_irq(irq).connect(self.router.isa(irq))
+        if self.apic_bus is not None:
+            connect_msi(bus, self.apic_bus)
+        self.console = CharBackend()
+        self.console.full.connect(self.requests.input("output full"))
+        self.cards = [HostBridge(bus), IsaBridge(bus), VirtioRng(bus, 2, memory, clock, options.seed),
+                      VirtioConsole(bus, 3, memory, clock, self.console)]
+        for slot, disk in enumerate(options.disks, 4):
+            self.cards.append(VirtioBlock(bus, slot, memory, clock, disk))
 
     def _describe(self) -> None:
         """The ACPI tables and the memory map that go with the wiring above."""
@@ -131,8 +165,8 @@ class Pc:
             pm_event_port=PM, pm_control_port=PM + 4, pm_timer_port=PM + 8, pm_timer_32bit=False,
             s5_sleep_type=SOFT_OFF_TYPE, reset_port=0xCF9, reset_value=6,
             hpet_address=HPET if self.hpet is not None else None, hpet_id=self.hpet_id(),
-            pci=PciWindows(PCI_MEMORY), pci_gsi_base=PCI_GSI_BASE, pci_irqs=PCI_IRQS, com_ports=COM,
-            has_apic=self.lapic is not None, has_ps2=hasattr(self, "ps2"))
+            pci=PciWindows(PCI_MEMORY), pci_gsi_base=FIRST_GSI, pci_irqs=PCI_IRQS, com_ports=COM,
+            has_apic=self.lapic is not None, has_ps2=True)
         self.acpi = build_tables(board, ACPI_BASE, ACPI_BYTES)
         low = [(base, size) for base, size in self.memory.ram_ranges if not 0xA0000 <= base < 0x100000]
         reserved = [E820Entry(0x9FC00, 0x400, RESERVED), E820Entry(0xE0000, 0x20000, RESERVED)]
@@ -145,7 +179,8 @@ class Pc:
     def devices(self):
         """Every part that has declared state."""
         parts = [self.clock, *self.cpus, self.pic, self.apic_bus, self.lapic, self.ioapic, self.router, self.pit, self.rtc,
-                 self.hpet, self.pm, *self.serial, *self.uarts, self.debug_console, self.debug_exit]
+                 self.hpet, self.pm, self.ps2, *self.serial, *self.uarts, self.debug_console, self.debug_exit,
+                 self.pci, *self.cards, self.console]
         return [part for part in parts if part is not None]
 
     def reset(self) -> None:
@@ -155,3 +190,4 @@ class Pc:
                 device.reset()
         if self.lapic is not None:
             self.lapic.set_virtual_wire()
+        self.pci.assign_resources(*PCI_MEMORY, *PCI_PORTS, PCI_IRQS)

@@ -2,7 +2,9 @@
 from emu.base.line cimport LineInput, line_input
 from emu.base.types cimport u32
 from emu.cpu.core cimport Core
+from emu.devices.apic_bus cimport ApicBus, apic_message_signal
 from emu.devices.lapic cimport Lapic
+from emu.devices.pci.bus cimport PciBus
 from emu.devices.pic cimport Pic, pic_acknowledge
 
 
@@ -22,6 +24,11 @@ def connect_pic(Core core not None, Pic pic not None):
     core.c.port.acknowledge = pic_acknowledge
     pic.output.connect(core.intr)
     core.keep(pic)
+
+
+def connect_msi(PciBus bus not None, ApicBus apics not None):
+    """Message-signalled interrupts go to the local APICs."""
+    bus.connect_msi(apic_message_signal, &apics.state, apics)
 
 
 cdef struct LatchState:

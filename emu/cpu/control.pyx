@@ -401,7 +401,7 @@ cdef int load_system(Cpu* c, u32 selector, bint task) noexcept nogil:
     """LLDT and LTR; in long mode the descriptor has 16 bytes."""
     cdef u64 low, high = 0
     cdef Segment loaded
-    cdef u32 type
+    cdef u32 kind
     if cpl0(c):
         return 1
     if not selector & 0xFFFC:
@@ -414,8 +414,8 @@ cdef int load_system(Cpu* c, u32 selector, bint task) noexcept nogil:
     if read_descriptor(c, selector, GP, 0, &low):
         return 1
     unpack(&loaded, selector, low)
-    type = loaded.attributes & 31
-    if (type != 9 and (type != 1 or c.efer & EFER_LMA)) if task else type != 2:
+    kind = loaded.attributes & 31
+    if (task and kind != 9 and (kind != 1 or c.efer & EFER_LMA)) or (not task and kind != 2):
         return set_fault(c, GP, True, selector & 0xFFFC)
     if not loaded.attributes & A_P:
         return set_fault(c, NP, True, selector & 0xFFFC)

@@ -37,6 +37,7 @@ cdef enum:
     ARENA_BYTES = 32 << 20
     HASH_BYTES = 65536 * 8
     DR6_BS = 1 << 14
+    MOST_JUMPS = 10000           # idle jumps before the caller is asked whether it wants something else
 
 
 cdef inline bint interrupt_ready(Cpu* c) noexcept nogil:
@@ -125,7 +126,7 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
     cdef u64 done, now, limit
     cdef Block* b
     cdef Block** link
-    cdef int rc, vector
+    cdef int rc, vector, jumps = 0
     while True:
         done = c.slice_end - <u64>c.budget
         now = done + c.idle_ns
@@ -156,10 +157,13 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
                     continue
         if c.halted:
             c.shadow = 0
-            if c.clock.next_deadline_ns == NEVER:
-                return EXIT_DEAD if not c.flags_system & F_IF else EXIT_IDLE
-            if not jump:
+            if not c.flags_system & F_IF:
+                return EXIT_DEAD
+            if c.clock.next_deadline_ns == NEVER or not jump:
                 return EXIT_IDLE
+            jumps += 1
+            if jumps > MOST_JUMPS:
+                return EXIT_TARGET
             c.idle_ns += c.clock.next_deadline_ns - now
             continue
         if done >= target:
@@ -456,6 +460,32 @@ cdef class Core:
     def last_fault(self):
         """(vector, error code or None, cr2) of the latest fault."""
         return (self.c.fault_vector, self.c.fault_error if self.c.fault_has_error else None, self.c.cr2)
+
+    @property
+    def fault_chain(self):
+        """The latest fault and those met while delivering it: (vector, error code or None, cr2) each."""
+        cdef Cpu* c = self.c
+        return tuple((c.chain_vector[k], c.chain_error[k] if c.chain_has_error[k] else None, c.chain_cr2[k])
+                     for k in range(c.chain_length))
+
+    @property
+    def unsupported(self):
+        """What was met that is not emulated."""
+        return self.c.unsupported.decode() if self.c.unsupported != NULL else ""
+
+    @property
+    def code_bits(self):
+        """16, 32 or 64: the width of the code segment."""
+        return 16 << (self.c.mode & MODE_CODE)
+
+    def code_bytes(self, int length=15):
+        """Up to `length` bytes at the instruction pointer; fewer where a page is not there."""
+        cdef u8[64] data
+        cdef int got
+        cdef u64 cr2 = self.c.cr2
+        got = fetch_bytes(self.c, self.c.rip + self.c.cs_base, data, min(length, 64))
+        self.c.cr2 = cr2
+        return (<u8*>data)[:got] if got > 0 else b""
 
     @property
     def counters(self):

@@ -159,33 +159,33 @@ cdef void basic_leaf(Cpu* c, Identity* id, u32 leaf, u32 subleaf, u32* out) noex
 
 cdef void extended_leaf(Cpu* c, Identity* id, u32 leaf, u32* out) noexcept nogil:
     cdef int k
-    if leaf == 0x80000000:
+    if leaf == <u32>0x80000000:
         out[0] = id.max_extended
         out[1] = id.vendor[0]
         out[2] = id.vendor[2]
         out[3] = id.vendor[1]
-    elif leaf == 0x80000001:
+    elif leaf == <u32>0x80000001:
         out[0] = id.signature
         out[2] = feature_word(c, W_EXT_ECX)
         # AMD shows the bits of leaf 1 here again: 9:0, 17:12, 24:23
         out[3] = feature_word(c, W_EXT_EDX) | (feature_word(c, W_1_EDX) & 0x0183F3FF)
-    elif leaf <= 0x80000004:
+    elif leaf <= <u32>0x80000004:
         for k in range(4):
-            out[k] = id.brand[4 * (leaf - 0x80000002) + k]
-    elif leaf == 0x80000005:
-        out[0] = 0xFF08FF08                      # TLBs for 2 MB pages, then 4 KB pages
-        out[1] = 0xFF20FF20
+            out[k] = id.brand[4 * (leaf - <u32>0x80000002) + k]
+    elif leaf == <u32>0x80000005:
+        out[0] = <u32>0xFF08FF08                      # TLBs for 2 MB pages, then 4 KB pages
+        out[1] = <u32>0xFF20FF20
         out[2] = 0x40020140                      # 64 KB level 1, 2-way, lines of 64 bytes
         out[3] = 0x40020140
-    elif leaf == 0x80000006:
+    elif leaf == <u32>0x80000006:
         out[1] = 0x42004200                      # 512 entries, 4-way
         out[2] = 0x02008140                      # 512 KB level 2, 16-way
-    elif leaf == 0x80000007:
+    elif leaf == <u32>0x80000007:
         out[3] = feature_word(c, W_POWER_EDX)
-    elif leaf == 0x80000008:
+    elif leaf == <u32>0x80000008:
         out[0] = c.physical_bits | ((48 if has_feature(c, FEATURE_LM) else 32) << 8)
         out[1] = feature_word(c, W_SIZES_EBX)
-    elif leaf == 0x80000021:
+    elif leaf == <u32>0x80000021:
         out[0] = (1 << 2) | (1 << 6)             # LFENCE serialises; a null selector clears the base
 
 

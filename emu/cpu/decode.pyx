@@ -2,7 +2,7 @@
 from libc.string cimport memcpy, memset
 
 from emu.base.types cimport i8, i16, i32, i64, u8, u16, u32, u64
-from emu.cpu.state cimport (CS, DS, ES, FS, GS, I_A16, I_A32, I_LOCK, I_REP, I_REPNE, MODE_16, MODE_32, MODE_64, MODE_CODE,
+from emu.cpu.state cimport (CS, DS, ES, FS, GS, I_A16, I_A32, I_LOCK, I_MEMORY, I_REP, I_REPNE, MODE_16, MODE_32, MODE_64, MODE_CODE,
                             MODE_PROTECTED, RBP, RIP_SLOT, RSP, SS, ZERO_SLOT, Insn, handler_t)
 
 from emu.cpu.gen import tables
@@ -190,6 +190,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
     insn.flags = I_A16 if address_size == 2 else I_A32 if address_size == 4 else 0
     # --- memory operand
     if is_memory:
+        insn.flags |= I_MEMORY
         if address_size == 2:
             if rm == 0 or rm == 1 or rm == 7:
                 insn.base = 24                   # BX
@@ -283,6 +284,8 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
             value = (value & 0xFFFF) | ((value >> 16) << 32)
         insn.imm = value
         out.branch = k == 5 or k == 6
+    elif table == 0 and opcode & 0xF8 == 0xD8:
+        insn.imm = (opcode & 7) << 8 | modrm     # what the x87 remembers as FOP
     # --- registers
     if row.dst:
         if row.dst & 0x80:

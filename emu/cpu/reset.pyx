@@ -50,6 +50,9 @@ cdef void reset_cpu(Cpu* c) noexcept nogil:
     c.pkru = 0
     c.mxcsr = 0x1F80
     memset(c.xmm, 0, sizeof(c.xmm))
+    memset(&c.fpu, 0, sizeof(c.fpu))
+    c.fpu.control = 0x40
+    c.fpu.valid = 0xFF                       # the tag word is 5555h: all zeros
     c.star = c.lstar = c.cstar = c.sfmask = c.kernel_gs_base = 0
     c.sysenter_cs = c.sysenter_esp = c.sysenter_eip = 0
     c.pat = <u64>0x0007040600070406

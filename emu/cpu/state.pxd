@@ -5,7 +5,10 @@
 # a RIP-relative operand is an ordinary base register and one block serves every virtual alias of its page.
 from emu.base.clock cimport ClockState
 from emu.base.port cimport Port
+from emu.base.line cimport Line
 from emu.base.types cimport i32, i64, u8, u16, u32, u64
+from emu.cpu.fpu cimport X87
+from emu.cpu.softfloat cimport FloatStatus
 from emu.memory.ports cimport PortSpace
 from emu.memory.space cimport Space
 
@@ -137,6 +140,7 @@ cdef enum:                       # Insn.flags
     I_LOCK = 16
     I_LINK_TAKEN = 32            # branch target lies in the block's own page and CS is flat: may be linked
     I_LINK_FALL = 64             # the same for the next instruction
+    I_MEMORY = 128               # ModRM names memory: for handlers that serve both forms
 
 cdef enum:                       # what a handler returns to the core loop
     RC_NEXT = 0                  # everything charged has retired; Cpu.rip is the next instruction
@@ -165,7 +169,7 @@ ctypedef int (*handler_t)(Cpu* c, Insn* i) noexcept nogil
 
 cdef struct Insn:                # 32 bytes
     handler_t fn
-    i64 imm                      # immediate, sign-extended; branch: target minus rip of the block's start; moffs
+    i64 imm                      # immediate, sign-extended; x87: the opcode's 11 bits (FOP); branch: target minus rip of the block's start; moffs
     i32 disp                     # displacement (RIP-relative: already relative to the block's start)
     u8 dst                       # byte offset in regs[] (general registers), or plain number (xmm, mmx, st, sreg, cr, dr)
     u8 src
@@ -265,6 +269,10 @@ cdef struct Cpu:
     int rc
     const char* unsupported
 
+    # scratch of the running vector instruction
+    FloatStatus float_status
+    Xmm operand
+
     # slow path of memory accesses (access.pyx)
     u8 bounce[64]                # operand that crosses a page, or MMIO
     u64 bounce_linear
@@ -309,6 +317,7 @@ cdef struct Cpu:
     u32 pkru
     u32 mxcsr
     Xmm xmm[16]
+    X87 fpu                      # x87 registers, which MMX shares
     u64 star
     u64 lstar
     u64 cstar
@@ -335,6 +344,7 @@ cdef struct Cpu:
     PortSpace* ports
     ClockState* clock
     Port port
+    Line ferr                    # FERR#: an x87 exception with CR0.NE clear (IRQ 13 on a PC)
     u64 idle_ns                  # virtual time spent halted
 
     # caches; never saved

@@ -95,7 +95,7 @@ class Machine:
         physical = board.memory.physical
         physical[board.acpi.base:board.acpi.base + len(board.acpi.data)] = board.acpi.data
         for base, length in self.plan.zeros:
-            physical[base:base + length] = bytes(length)
+            physical.clear(base, length)
         for address, data in self.plan.writes:
             physical[address:address + len(data)] = data
         cpu = board.cpus[0]
