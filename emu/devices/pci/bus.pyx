@@ -170,8 +170,10 @@ cdef void set_intx(PciFunction* function, bint level) noexcept nogil:
 
 
 cdef void send_message(PciFunction* function, u64 address, u32 data) noexcept nogil:
-    """Sends a message-signalled interrupt."""
+    """Sends a message-signalled interrupt, which is a write by the function: lost where it may not master the bus (6.8.3)."""
     cdef PciBusState* bus = function.bus
+    if not function.config[PCI_COMMAND] & COMMAND_MASTER:
+        return
     bus.messages += 1
     bus.message_address = address
     bus.message_data = data
@@ -451,5 +453,6 @@ cdef class IsaBridge(PciDevice):
             set_config(&self.function, PIRQ_ROUTE + offset, 1, PIRQ_OFF)
             _set_writable(&self.function, PIRQ_ROUTE + offset, 1, 0x8F)
         _set_writable(&self.function, 0x4C, 4, 0x0000FFFF)       # recovery timer, X-bus chip select
+        _set_writable(&self.function, 0x82, 1, 0x0F)             # deterministic latency control
         self.plug()
         bus.state.isa_bridge = &self.function

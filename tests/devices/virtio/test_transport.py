@@ -99,6 +99,19 @@ def test_request_is_served_after_a_short_time_and_interrupts():
     assert intx(board) == 0
 
 
+def test_without_bus_mastering_work_waits():
+    board = make_board()
+    queue, = board.start()
+    command = config(board, 4, 2)
+    board.device.write(4, 2, command & ~4)
+    queue.offer(queue.chain([(BUFFER, 8, True)]))
+    board.wait()
+    assert queue.take() == []
+    board.device.write(4, 2, command)
+    board.wait()
+    assert queue.take() == [(0, 8)]
+
+
 def test_no_interrupt_flag_is_honoured():
     board = make_board()
     queue, = board.start()
