@@ -246,8 +246,8 @@ cdef void _write(void* owner, u64 offset, int size, u64 value) noexcept nogil:
 cdef class PciBus:
     """PCI bus 0 with nothing on it; devices put themselves there.
 
-    memory and ports: where BARs appear. The board maps `region` (8 ports) at 0xCF8 and connects `intx[n]` for n in 0..7
-    (I/O APIC input 16 + n, active-high level inside this program), `isa_irq[n]` for the IRQs that PIRQ registers may name,
+    memory and ports: where BARs appear. The board maps `region` (8 ports) at 0xCF8 and connects `intx(n)` for n in 0..7
+    (I/O APIC input 16 + n, active-high level inside this program), `isa_irq(n)` for the IRQs that PIRQ registers may name,
     `reset_request` (a pulse) and, in C, `connect_msi`.
     """
 
@@ -259,8 +259,8 @@ cdef class PciBus:
         self._devices = []
         bus.space = &memory.space
         bus.ports = &ports.space
-        self.intx = tuple([line_output(&bus.intx[k], self) for k in range(PCI_NETS)])
-        self.isa_irq = tuple([line_output(&bus.isa[k], self) for k in range(16)])
+        self._intx = tuple([line_output(&bus.intx[k], self) for k in range(PCI_NETS)])
+        self._isa_irq = tuple([line_output(&bus.isa[k], self) for k in range(16)])
         self.reset_request = line_output(&bus.reset, self)
         self.region = region("pci configuration", 8, _read, _write, bus, self)
         fields = declare_state("pci", self)
@@ -291,6 +291,14 @@ cdef class PciBus:
         """Resets the bus; each device has a `reset` of its own."""
         self.state.address = 0
         self.state.reset_control = 0
+
+    def intx(self, int net):
+        """Interrupt wire `net` (0..7): the output for I/O APIC input 16 + net."""
+        return self._intx[net]
+
+    def isa_irq(self, int irq):
+        """ISA interrupt `irq` (0..15): the output as the ISA bridge's PIRQ registers route the wires to it."""
+        return self._isa_irq[irq]
 
     @property
     def last_message(self):

@@ -39,8 +39,7 @@ class Board:
 
 
 def levels(bus):
-    state = bus.fields.get()
-    return [state[f"intx{k}_level"] for k in range(8)], [state[f"isa{k}_level"] for k in range(16)]
+    return [bus.intx(k).level for k in range(8)], [bus.isa_irq(k).level for k in range(16)]
 
 
 def test_linux_type_1_probe():
