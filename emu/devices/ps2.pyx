@@ -15,7 +15,7 @@ from emu.base.clock cimport Clock, ClockState, Timer, timer_arm, timer_cancel, N
 from emu.base.errors import SnapshotError, UsageError
 from emu.base.line cimport Line, LineOutput, drive, line_output, pulse
 from emu.base.state cimport declare_state
-from emu.base.types cimport i32, u8, u16, u32, u64
+from emu.base.types cimport i32, u8, u64
 from emu.memory.space cimport Region, region
 
 cdef enum:

@@ -1,5 +1,5 @@
 # A disk's bytes: a base (raw file, or anything that reads and writes at offsets) and a copy-on-write overlay in memory.
-from emu.base.types cimport u8, u32, u64
+from emu.base.types cimport u8, u64
 
 cdef enum:
     SECTOR_BYTES = 512

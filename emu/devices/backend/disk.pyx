@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from emu.base.errors import ImageError, ResourceError, SnapshotError, UsageError
-from emu.base.types cimport u8, u32, u64
+from emu.base.types cimport u8, u64
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t pread(int fd, void* data, size_t length, long long offset)

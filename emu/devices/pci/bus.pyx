@@ -14,7 +14,7 @@ from emu.base.pci_routing import INTX_NETS
 from emu.base.state cimport declare_state
 from emu.base.types cimport u8, u16, u32, u64
 from emu.memory.ports cimport Ports, port_map, port_unmap
-from emu.memory.space cimport PhysicalMemory, Region, read_fn, region, space_map, space_unmap, write_fn
+from emu.memory.space cimport PhysicalMemory, read_fn, region, space_map, space_unmap, write_fn
 
 cdef enum:
     ADDRESS_ENABLE = 0x80000000

@@ -374,7 +374,8 @@ def test_any_ring_is_survived(table, inner, heads, features):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 0x4000 - 8), st.sampled_from((1, 2, 4, 8)), st.integers(0, 2**64 - 1)), max_size=80),
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 0x4000 - 8), st.sampled_from((1, 2, 4, 8)), st.integers(0, 2**64 - 1)),
+                max_size=80),
        st.lists(st.tuples(st.integers(0, 0x3C), st.integers(0, 0xFFFF)), max_size=20))
 def test_any_register_traffic_is_survived(steps, common):
     board = make_board()
