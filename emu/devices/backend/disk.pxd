@@ -43,4 +43,5 @@ cdef class DiskBackend:
     cdef DiskState state
     cdef object _base
     cdef readonly str name
-    cdef int set_base(self, u64 size, disk_read_fn read, disk_write_fn write, disk_flush_fn flush, void* owner, object base) except -1
+    cdef int set_base(self, u64 size, disk_read_fn read, disk_write_fn write, disk_flush_fn flush, void* owner,
+                      object base) except -1

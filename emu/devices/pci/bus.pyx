@@ -339,7 +339,8 @@ cdef class PciBus:
             if function.config[PCI_INTERRUPT_PIN]:
                 net = ((function.devfn >> 3) + function.config[PCI_INTERRUPT_PIN] - 1) % PCI_NETS
                 function_write(function, PCI_INTERRUPT_LINE, 1, irqs[net % 4])
-            function_write(function, PCI_COMMAND, 2, get_config(function, PCI_COMMAND, 2) | COMMAND_PORTS | COMMAND_MEMORY | COMMAND_MASTER)
+            function_write(function, PCI_COMMAND, 2,
+                           get_config(function, PCI_COMMAND, 2) | COMMAND_PORTS | COMMAND_MEMORY | COMMAND_MASTER)
         if self.state.isa_bridge != NULL:
             for k in range(4):
                 function_write(self.state.isa_bridge, PIRQ_ROUTE + k, 1, irqs[k])
@@ -398,7 +399,8 @@ cdef class PciDevice:
         cdef PciFunction* function = &self.function
         for k in range(256):
             if k != PCI_STATUS and (function.config[k] ^ function.initial[k]) & ~function.writable[k] & 0xFF:
-                raise SnapshotError(f"{self.fields.component}.config", f"{function.config[k]:#x} at {k:#x}", "what this device has there")
+                raise SnapshotError(f"{self.fields.component}.config", f"{function.config[k]:#x} at {k:#x}",
+                                    "what this device has there")
         if function.intx > 1:
             raise SnapshotError(f"{self.fields.component}.intx", str(function.intx), "0 or 1")
         _remap(function.bus)
