@@ -45,7 +45,7 @@ class RawTerminal:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._saved: list | None = None
+        self._saved: list = []
         self._guardian = 0
         self._alive = -1
 

@@ -78,7 +78,8 @@ def test_option_whose_part_comes_later_is_refused_in_words(arguments, what):
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("arguments, hint", [(["--memroy", "1G"], "--memory"), (["-kernal", "k"], "-kernel"), (["--expct", "x"], "--expect")])
+@pytest.mark.parametrize("arguments, hint", [(["--memroy", "1G"], "--memory"), (["-kernal", "k"], "-kernel"),
+                                             (["--expct", "x"], "--expect")])
 def test_unknown_option_names_the_nearest(arguments, hint):
     with pytest.raises(UsageError, match=f"did you mean {hint}"):
         read_options(arguments)

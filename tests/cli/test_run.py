@@ -111,7 +111,8 @@ def test_reader_that_goes_away_ends_the_run_without_a_traceback(sector):
 
 
 def bad_files(tmp_path):
-    kinds = {"empty": b"", "text": b"hello\n" * 99, "gzip": b"\x1f\x8b\x08" + bytes(99), "short": b"MZ" + bytes(20), "elf": b"\x7fELF\2\1\1"}
+    kinds = {"empty": b"", "text": b"hello\n" * 99, "gzip": b"\x1f\x8b\x08" + bytes(99), "short": b"MZ" + bytes(20),
+             "elf": b"\x7fELF\2\1\1"}
     for name, data in kinds.items():
         (tmp_path / name).write_bytes(data)
     (tmp_path / "directory").mkdir()
@@ -134,7 +135,8 @@ def test_file_without_permission_is_code_3(tmp_path, sector):
     assert emu("run", path).returncode == 3
 
 
-@pytest.mark.parametrize("arguments", [["--cpu", "v9"], ["--cpu", "v2,+nosuch"], ["--cpu", "v2,-sse9"], ["--memory", "0"], ["--expect", "("],
+@pytest.mark.parametrize("arguments", [["--cpu", "v9"], ["--cpu", "v2,+nosuch"], ["--cpu", "v2,-sse9"], ["--memory", "0"],
+                                       ["--expect", "("],
                                        ["--serial", "file:/nonexistent/x"], ["--memory", "9999T"], ["--nosuch"]])
 def test_wrong_usage_has_code_2(sector, arguments):
     result = emu("run", sector(ENDLESS), *arguments)
