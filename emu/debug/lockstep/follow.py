@@ -185,7 +185,7 @@ def follow(states: Iterator[State], follower: Follower, keep_going: bool = True,
                 follower.load(after.values)                     # interrupted half-way: ours may have done more turns
                 ours = follower.registers()
             if ended:
-                break
+                return report                                   # in the middle of one: nothing to stand at
         report.exceptions += len(before.exceptions)
         names = compare(ours, after.values, after.wide)
         if names and before.exceptions and after.kind != HARDWARE and ours["rip"] != after.values["rip"]:
