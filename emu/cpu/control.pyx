@@ -539,31 +539,45 @@ cdef inline u32 iopl(Cpu* c) noexcept nogil:
     return <u32>(c.flags_system >> 12) & 3
 
 
+cdef inline bint virtual_interrupts(Cpu* c) noexcept nogil:
+    """Whether CLI and STI act on VIF: VME in virtual-8086 mode, PVI in protected mode, CPL 3, IOPL < 3 (SDM 3B 20.3, 20.4)."""
+    return c.cpl == 3 and iopl(c) < 3 and c.cr4 & (CR4_VME if c.flags_system & F_VM else CR4_PVI) != 0
+
+
 cdef int pushf(Cpu* c, Insn* i) noexcept nogil:
+    cdef u64 flags = all_flags(c) & ~<u64>(F_VM | F_RF)
     if c.mode & MODE_V86 and iopl(c) != 3:
-        return gp0(c)
-    return push(c, all_flags(c) & ~<u64>(F_RF | F_VM), i.opsize)
+        if not c.cr4 & CR4_VME or i.opsize != 2:
+            return gp0(c)
+        flags = (flags & ~<u64>F_IF) | F_IOPL | (F_IF if flags & F_VIF else 0)
+    return push(c, flags, i.opsize)
 
 
 cdef int popf(Cpu* c, Insn* i) noexcept nogil:
     cdef u8* p
     cdef u64 value, bits, flags
+    cdef bint virtual_if = False
     if c.mode & MODE_V86 and iopl(c) != 3:
-        return gp0(c)
+        if not c.cr4 & CR4_VME or i.opsize != 2:
+            return gp0(c)
+        virtual_if = True
     p = stack_top(c, i.opsize)
     if p == NULL:
         return 1
     value = get(p, i.opsize)
-    bits = F_ARITH | F_TF | F_DF | F_NT
+    bits = F_ARITH | F_TF | F_DF | F_NT | F_RF          # RF is clear afterwards, whatever was popped
     if i.opsize > 2:
         bits |= F_AC | F_ID
-    if c.cpl == 0:
-        bits |= F_IOPL
-        if i.opsize > 2:
-            bits |= F_RF
-            value &= ~<u64>F_RF
-    if c.cpl <= iopl(c) or not c.cr0 & CR0_PE:
+    if virtual_if:
+        if value & F_TF or (value & F_IF and c.flags_system & F_VIP):
+            return gp0(c)
+        bits |= F_VIF
+        value |= F_VIF if value & F_IF else 0
+    elif not c.cr0 & CR0_PE or c.cpl <= iopl(c):
         bits |= F_IF
+        if c.cpl == 0:
+            bits |= F_IOPL
+    value &= ~<u64>F_RF
     drop(c, i.opsize)
     flags = (all_flags(c) & ~bits) | (value & bits)
     load_arithmetic_flags(c, flags)
@@ -574,7 +588,10 @@ cdef int popf(Cpu* c, Insn* i) noexcept nogil:
 
 cdef int cli(Cpu* c, Insn* i) noexcept nogil:
     if c.cr0 & CR0_PE and c.cpl > iopl(c):
-        return gp0(c)
+        if not virtual_interrupts(c):
+            return gp0(c)
+        c.flags_system &= ~<u64>F_VIF
+        return 0
     c.flags_system &= ~<u64>F_IF
     return 0
 
@@ -582,7 +599,10 @@ cdef int cli(Cpu* c, Insn* i) noexcept nogil:
 cdef int sti(Cpu* c, Insn* i) noexcept nogil:
     """Interrupts are held back until after the next instruction, where they were off."""
     if c.cr0 & CR0_PE and c.cpl > iopl(c):
-        return gp0(c)
+        if not virtual_interrupts(c) or c.flags_system & F_VIP:
+            return gp0(c)
+        c.flags_system |= F_VIF
+        return 0
     if not c.flags_system & F_IF:
         c.shadow = 1
     c.flags_system |= F_IF

@@ -198,7 +198,8 @@ cdef int deliver_legacy(Cpu* c, int vector, int kind, bint has_error, u32 error,
         return 1
     if inner:
         c.seg[SS] = stack
-        c.regs[RSP] = top
+        c.regs[RSP] = esp
+        set_sp(c, &stack, top)
         if v86:
             make_null(&c.seg[GS], 0)
             make_null(&c.seg[FS], 0)
@@ -303,7 +304,7 @@ cdef int deliver_long(Cpu* c, int vector, int kind, bint has_error, u32 error, u
 
 
 cdef int deliver(Cpu* c, int vector, int kind, bint has_error, u32 error, u64 flags) noexcept nogil:
-    """0, or 1 with the fault of the delivery itself set and nothing changed."""
+    """0, or 1 with the fault of the delivery itself set and nothing changed, or 2 with a fault of the task switched to."""
     if not c.cr0 & CR0_PE:
         return deliver_real(c, vector)
     if c.efer & EFER_LMA:
@@ -331,7 +332,7 @@ cdef void deliver_fault(Cpu* c) noexcept nogil:
     cdef bint has_error = c.fault_has_error
     cdef u32 error = c.fault_error
     cdef u64 flags = all_flags(c)
-    cdef int second
+    cdef int second, result
     c.chain_length = 0
     c.halted = 0
     c.shadow = 0
@@ -346,8 +347,11 @@ cdef void deliver_fault(Cpu* c) noexcept nogil:
     while True:
         if not c.cr0 & CR0_PE:
             has_error = False
-        if not deliver(c, vector, EVENT_FAULT, has_error, error, flags):
+        result = deliver(c, vector, EVENT_FAULT, has_error, error, flags)
+        if result == 0:
             return
+        if result == 2:
+            flags = all_flags(c)
         second = c.fault_vector
         note_fault(c)
         if vector == DF:
@@ -375,4 +379,8 @@ cdef void deliver_interrupt(Cpu* c, int vector) noexcept nogil:
 
 cdef int software_interrupt(Cpu* c, int vector, int kind) noexcept nogil:
     """INT n and its kin: c.rip is the next instruction; 0, or 1 with the fault of the delivery set."""
-    return deliver(c, vector, kind, False, 0, all_flags(c))
+    cdef int result = deliver(c, vector, kind, False, 0, all_flags(c))
+    if result == 2:                                 # the task switch has happened: its fault is not the instruction's
+        deliver_fault(c)
+        return 0
+    return result

@@ -4,7 +4,8 @@
 from emu.base.bits cimport mask_of
 from emu.base.types cimport i64, u8, u16, u32, u64
 from emu.cpu.access cimport (get, probe_as, read_as, read_operand, read_system, set_fault, stack_ctx, stack_mask, write_as)
-from emu.cpu.event cimport (EVENT_ICEBP, EVENT_SOFTWARE, check_new_stack, new_stack, push_frame, software_interrupt)
+from emu.cpu.event cimport (EVENT_ICEBP, EVENT_SOFTWARE, check_new_stack, deliver_fault, new_stack, push_frame,
+                            software_interrupt)
 from emu.cpu.flags cimport all_flags, flag_of, load_arithmetic_flags
 from emu.cpu.mode cimport update_mode
 from emu.cpu.segment cimport *
@@ -233,6 +234,15 @@ cdef int call_gate(Cpu* c, u32 gate_selector, u64 low, bint call) noexcept nogil
     return 0
 
 
+cdef int switch_task(Cpu* c, u32 selector, int how) noexcept nogil:
+    """A task switch by an instruction; a fault of the new task is delivered here, since the instruction has happened."""
+    cdef int result = task_switch(c, selector, how, False, 0, 0)
+    if result == 2:
+        deliver_fault(c)
+        return 0
+    return result
+
+
 cdef int transfer(Cpu* c, u32 selector, u64 offset, int size, bint call) noexcept nogil:
     """JMP or CALL to selector:offset."""
     cdef u64 descriptor, top
@@ -281,7 +291,7 @@ cdef int transfer(Cpu* c, u32 selector, u64 offset, int size, bint call) noexcep
             return set_fault(c, NP, True, selector & 0xFFFC)
         if type == 5:
             selector = <u32>(descriptor >> 16) & 0xFFFF
-        return task_switch(c, selector, TASK_CALL if call else TASK_JUMP, False, 0, 0)
+        return switch_task(c, selector, TASK_CALL if call else TASK_JUMP)
     return set_fault(c, GP, True, selector & 0xFFFC)
 
 
@@ -402,10 +412,7 @@ cdef int ret_far(Cpu* c, Insn* i) noexcept nogil:
         return 1
     c.seg[SS] = stack
     enter_code(c, &code, selector, rpl, offset)
-    if size == 2 and stack_mask(c) == <u64>0xFFFF or c.mode & MODE_CODE == MODE_64:
-        set_sp(c, esp + extra)
-    else:
-        set_sp(c, esp + extra)
+    set_sp(c, esp + extra)
     drop_outer_segments(c)
     update_mode(c)
     return 0
@@ -436,6 +443,8 @@ cdef int iret_v86(Cpu* c, u64 offset, u32 selector, u64 flags) noexcept nogil:
     """From CPL 0 to virtual-8086 mode: nine dwords."""
     cdef u64[6] values
     cdef int k
+    if offset > 0xFFFF:
+        return set_fault(c, GP, True, 0)
     for k in range(6):                              # ESP SS ES DS FS GS
         if peek(c, 12 + 4 * k, 4, &values[k]):
             return 1
@@ -447,7 +456,7 @@ cdef int iret_v86(Cpu* c, u64 offset, u32 selector, u64 flags) noexcept nogil:
     load_real(c, DS, <u32>values[3] & 0xFFFF)
     load_real(c, FS, <u32>values[4] & 0xFFFF)
     load_real(c, GS, <u32>values[5] & 0xFFFF)
-    c.rip = offset & 0xFFFF
+    c.rip = offset
     c.regs[RSP] = values[0]
     update_mode(c)
     return 0
@@ -461,14 +470,20 @@ cdef int iret(Cpu* c, Insn* i) noexcept nogil:
     cdef bint is_long = c.mode & MODE_CODE == MODE_64
     cdef bint outer
     cdef u64 changeable
+    cdef bint virtual_if = False
     if c.mode & MODE_V86 and (c.flags_system & F_IOPL) != F_IOPL:
-        return set_fault(c, GP, True, 0)
+        if not c.cr4 & CR4_VME or size != 2:
+            return set_fault(c, GP, True, 0)
+        virtual_if = True
     if c.mode & MODE_PROTECTED and c.flags_system & F_NT:
         if c.efer & EFER_LMA:
             return set_fault(c, GP, True, 0)
         if read_system(c, c.seg[TR].base, 2, &link):
             return 1
-        return task_switch(c, <u32>link, TASK_IRET, False, 0, 0)
+        if switch_task(c, <u32>link, TASK_IRET):
+            return 1
+        c.nmi_blocked = 0
+        return 0
     if peek(c, 0, size, &offset) or peek(c, size, size, &value) or peek(c, 2 * size, size, &flags):
         return 1
     selector = <u32>value & 0xFFFF
@@ -476,6 +491,11 @@ cdef int iret(Cpu* c, Insn* i) noexcept nogil:
         if offset > c.seg[CS].limit:
             return set_fault(c, GP, True, 0)
         changeable = F_ARITH | F_TF | F_IF | F_DF | F_NT
+        if virtual_if:                              # VME: IF of the image goes to VIF (SDM 3B 20.3.1)
+            if flags & F_TF or (flags & F_IF and c.flags_system & F_VIP):
+                return set_fault(c, GP, True, 0)
+            changeable ^= F_IF | F_VIF
+            flags = (flags & 0xFFFF) | (F_VIF if flags & F_IF else 0)
         if not c.mode & MODE_V86:
             changeable |= F_IOPL
         if size == 4:
@@ -524,9 +544,46 @@ cdef int iret(Cpu* c, Insn* i) noexcept nogil:
 
 # --- software interrupts -----------------------------------------------------------------------------------------
 
+cdef int redirect(Cpu* c, u32 vector) noexcept nogil:
+    """VME: INT n of a virtual-8086 task through its own interrupt vector table (SDM 3B 20.3.3.4, methods 5 and 6)."""
+    cdef u64 entry, top
+    cdef u64[3] frame
+    cdef bint direct = (c.flags_system & F_IOPL) == F_IOPL
+    if read_system(c, 4 * vector, 4, &entry):
+        return 1
+    frame[0] = all_flags(c)
+    frame[1] = c.seg[CS].selector
+    frame[2] = c.rip
+    if not direct:                                  # the task's IF is VIF, and it believes in IOPL 3
+        frame[0] = (frame[0] & ~<u64>F_IF) | F_IOPL | (F_IF if frame[0] & F_VIF else 0)
+    if push_values(c, frame, 3, 2, &top):
+        return 1
+    set_sp(c, top)
+    c.flags_system &= ~<u64>((F_TF | F_RF | F_IF) if direct else (F_TF | F_RF | F_VIF))
+    load_real(c, CS, <u32>(entry >> 16) & 0xFFFF)
+    c.rip = entry & 0xFFFF
+    update_mode(c)
+    return 0
+
+
 cdef int int_n(Cpu* c, Insn* i) noexcept nogil:
-    if c.mode & MODE_V86 and (c.flags_system & F_IOPL) != F_IOPL:
-        return set_fault(c, GP, True, 0)
+    cdef u32 vector = <u32>i.imm & 0xFF
+    cdef u64 map_base, bits
+    if c.mode & MODE_V86:
+        if c.cr4 & CR4_VME:                         # the redirection bitmap: 32 bytes below the I/O permission map
+            if c.seg[TR].limit < 103:
+                return set_fault(c, GP, True, 0)
+            if read_system(c, c.seg[TR].base + 102, 2, &map_base):
+                return 1
+            map_base += (vector >> 3) - 32
+            if map_base > c.seg[TR].limit:
+                return set_fault(c, GP, True, 0)
+            if read_system(c, c.seg[TR].base + map_base, 1, &bits):
+                return 1
+            if not (bits >> (vector & 7)) & 1:
+                return redirect(c, vector)
+        if (c.flags_system & F_IOPL) != F_IOPL:
+            return set_fault(c, GP, True, 0)
     return software_interrupt(c, <int>(i.imm & 0xFF), EVENT_SOFTWARE)
 
 

@@ -6,6 +6,7 @@ from emu.cpu.access cimport run_alone
 from emu.cpu.control cimport *
 from emu.cpu.far cimport *
 from emu.cpu.msr cimport rdmsr, wrmsr
+from emu.cpu.verify cimport *
 """
 
 TABLE = """
@@ -38,6 +39,16 @@ TABLE = """
 8C /r | mov Rv,Sw | op mov_from_sreg_r |
 8E /r | mov Sw,Mw | end mov_to_sreg_m |
 8E /r | mov Sw,Rv | end mov_to_sreg_r |
+0F 02 /r | lar Gv,Mw | op lar_memory | pe w=z
+0F 02 /r | lar Gv,Rv | op lar_register | pe w=z
+0F 03 /r | lsl Gv,Mw | op lsl_memory | pe w=z
+0F 03 /r | lsl Gv,Rv | op lsl_register | pe w=z
+0F 00 /4 | verr Mw | op verr_memory | pe w=z
+0F 00 /4 | verr Rw | op verr_register | pe w=z
+0F 00 /5 | verw Mw | op verw_memory | pe w=z
+0F 00 /5 | verw Rw | op verw_register | pe w=z
+63 /r | arpl Mw,Gw | op arpl_memory | i64 pe w=z
+63 /r | arpl Rw,Gw | op arpl_register | i64 pe w=z
 06 | push ES | op push_sreg | i64
 0E | push CS | op push_sreg | i64
 16 | push SS | op push_sreg | i64
