@@ -52,7 +52,7 @@ def _place(operand: Operand) -> int:
     return kind | (CLASS_NUMBER if operand.place in "CDVWU" else CLASS_NUMBER3)
 
 
-def _pack(row: Row, numbers: dict[str, int]) -> bytes:
+def _pack(row: Row, numbers: dict[str, int], ends: bool) -> bytes:
     registers = [code for operand in row.operands if (code := _place(operand))]
     if row.rm is not None and row.rm.place == "M":
         registers = [code for operand in row.operands if operand.place != "M" and (code := _place(operand))]
@@ -63,7 +63,6 @@ def _pack(row: Row, numbers: dict[str, int]) -> bytes:
     modrm = row.modrm | row.takes_register << 1 | row.takes_memory << 2
     rule = 1 if "d64" in attributes else 2 if "f64" in attributes else 0
     mask = sum(bit for bit, name in ((1, "os16"), (2, "os32"), (4, "os64")) if name in attributes) or 7
-    ends = row.shape in ENDS
     bits = sum(1 << n for n, name in enumerate(("i64", "o64", "pe", "lock", "", "w0", "w1", "rep")) if name in attributes)
     bits |= ends << 4
     handlers = [numbers[row.handlers[(size, memory)]] if (size, memory) in row.handlers else 0
@@ -80,16 +79,14 @@ def generate() -> dict[str, str]:
     rows = load_rows()
     bodies: dict[str, dict[str, list[str]]] = {name: {} for name in modules}
     owner: dict[str, str] = {}
-    shapes = dict(SHAPES)
-    for module in modules.values():
-        shapes.update(getattr(module, "SHAPES", {}))
-        ENDS.update(getattr(module, "ENDS", ()))
+    shapes = {name: {**SHAPES, **getattr(module, "SHAPES", {})} for name, module in modules.items()}
+    ends = {name: ENDS | set(getattr(module, "ENDS", ())) for name, module in modules.items()}
     for row in rows:
         for size in row.sizes:
             for memory in (False, True):
                 if not (row.takes_memory if memory else row.takes_register):
                     continue
-                name, body = shapes[row.shape](Variant(row, memory, size))
+                name, body = shapes[row.topic][row.shape](Variant(row, memory, size))
                 if name in owner and bodies[owner[name]][name] != body:
                     raise ValueError(f"two handlers named {name}: {row.source}")
                 if name not in owner:
@@ -119,7 +116,7 @@ def generate() -> dict[str, str]:
         starts.append(place)
     files["tables.py"] = ("# Generated: the packed instruction table.\n"
                           f"TOPICS = {tuple(bodies)!r}\n"
-                          f"ROWS = {b''.join(_pack(row, numbers) for row in rows)!r}\n"
+                          f"ROWS = {b''.join(_pack(row, numbers, row.shape in ends[row.topic]) for row in rows)!r}\n"
                           f"STARTS = {struct.pack(f'<{len(starts)}H', *starts)!r}\n"
                           f"HANDLERS = {1 + len(owner)}\n")
     files["names.py"] = ("# Generated: mnemonic, operands (place, type) and attributes of every row, for the disassembler.\n"
