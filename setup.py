@@ -3,11 +3,13 @@ import os
 import pathlib
 import sys
 
+import Cython
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 ROOT = pathlib.Path(__file__).resolve().parent
 DEBUG = os.environ.get("EMU_DEBUG") == "1"
+JOBS = int(os.environ.get("EMU_JOBS", "2"))
 
 DIRECTIVES = {
     "language_level": "3",
@@ -43,7 +45,19 @@ def generate():
         write_generated(ROOT / "emu" / "cpu" / "gen")
 
 
+def settings_changed():
+    """Whether what holds for every module (flags, directives, compilers' versions) is other than at the last build."""
+    settings = repr((sys.version, Cython.__version__, DEBUG, DIRECTIVES, FLAGS, HANDLER_FLAGS))
+    path = ROOT / "build" / "settings"
+    if path.exists() and path.read_text() == settings:
+        return False
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(settings)
+    return True
+
+
 os.chdir(ROOT)
 generate()
-setup(ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, nthreads=2,
-                            show_all_warnings=False))
+changed = settings_changed()
+setup(ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, nthreads=JOBS, force=changed, show_all_warnings=False),
+      options={"build_ext": {"parallel": JOBS, "force": changed}})

@@ -182,6 +182,7 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
         if c.flags_system & F_RF:
             c.flags_system &= ~<u64>F_RF         # only instruction breakpoints look at it, and none is armed
         # --- blocks, until something happens that this loop must look at
+        c.link_slot = NULL                       # of before an event: its branch does not lead where rip is now
         while True:
             link = c.link_slot
             c.link_slot = NULL

@@ -193,6 +193,20 @@ cdef int x87_register(X87* x, int opcode, int digit, int i, u64* flags) noexcept
             semantics.x87_examine(x)
         elif digit == 5 and i < 7:
             semantics.x87_load_constant(x, i)
+        elif code == 0x30:
+            semantics.x87_2xm1(x)
+        elif code == 0x31 or code == 0x39:
+            semantics.x87_log2(x, code == 0x39)
+        elif code == 0x32:
+            semantics.x87_tan(x)
+        elif code == 0x33:
+            semantics.x87_atan(x)
+        elif code == 0x3B:
+            semantics.x87_sincos(x)
+        elif code == 0x3E:
+            semantics.x87_sin(x)
+        elif code == 0x3F:
+            semantics.x87_cos(x)
         elif code == 0x34:
             semantics.x87_extract(x)
         elif code == 0x35 or code == 0x38:

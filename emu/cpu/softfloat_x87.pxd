@@ -2,7 +2,7 @@
 # what only the x87 has: scale, extract, remainders, packed decimals.
 from emu.base.types cimport i64, u8, u16, u32, u64
 from emu.cpu.softfloat cimport F80, FloatStatus
-from emu.cpu.softfloat_core cimport Unpacked
+from emu.cpu.softfloat_core cimport Exact, Unpacked
 
 cdef enum:                       # arithmetic operations, as ModRM.reg of D8 encodes them
     OPERATION_ADD = 0
@@ -40,6 +40,7 @@ cdef F80 f80_scale(F80 a, F80 b, FloatStatus* s) noexcept nogil                 
 cdef F80 f80_extract(F80 a, F80* exponent, FloatStatus* s) noexcept nogil        # the significand; the exponent into *exponent
 cdef Remainder f80_remainder(F80 a, F80 b, bint nearest, FloatStatus* s) noexcept nogil   # FPREM1 (nearest), FPREM
 cdef int f80_compare(const Unpacked* a, const Unpacked* b, bint quiet, FloatStatus* s) noexcept nogil
+cdef F80 pack_f80(int found, Exact* e, int bits, FloatStatus* s) noexcept nogil           # rounds to `bits` bits
 cdef F80 f80_nan(const Unpacked* a, const Unpacked* b, FloatStatus* s) noexcept nogil     # a or b is a NaN or unsupported
 
 cdef F80 f80_load(const Unpacked* a, FloatStatus* s) noexcept nogil              # FLD m32/m64: exact

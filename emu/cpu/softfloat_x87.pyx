@@ -11,7 +11,7 @@ from emu.cpu.softfloat_core cimport (FOUND_INFINITY, FOUND_NAN, FOUND_NOTHING, F
 
 
 # ---- putting together ------------------------------------------------------------------------------------------------
-cdef inline F80 pack_f80(int found, Exact* e, int bits, FloatStatus* s) noexcept nogil:
+cdef F80 pack_f80(int found, Exact* e, int bits, FloatStatus* s) noexcept nogil:
     """To an x87 register: `bits` of precision, the full range of exponents (SDM 1 8.1.5.2)."""
     cdef u16 sign = <u16>e.sign << 15
     if found == FOUND_NUMBER:

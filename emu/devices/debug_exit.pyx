@@ -2,7 +2,7 @@
 # Source: QEMU's device of this name; the same defaults (port 0x501, 2 ports) and the same code.
 import cython
 
-from emu.base.line cimport Line, drive, line_output
+from emu.base.line cimport Line, LineOutput, drive, line_output
 from emu.base.state cimport declare_state
 from emu.base.types cimport u8, u32, u64
 from emu.memory.space cimport Region, region
@@ -35,11 +35,13 @@ cdef class DebugExit:
     cdef DebugExitState state
     cdef readonly object fields
     cdef readonly Region region
+    cdef readonly LineOutput request     # ends the run
 
     def __init__(self, u64 size=DEFAULT_SIZE):
         if not 1 <= size <= 4:
             raise ValueError(f"{size} ports: isa-debug-exit has 1 to 4")
         self.region = region("isa-debug-exit", size, _read, _write, &self.state, self)
+        self.request = line_output(&self.state.request, self)
         fields = declare_state("isa-debug-exit", self)
         fields.add("requested", "u8", &self.state.requested)
         fields.add("value", "u32", &self.state.value)
@@ -51,11 +53,6 @@ cdef class DebugExit:
         self.state.requested = 0
         self.state.value = 0
         drive(&self.state.request, 0)
-
-    @property
-    def request(self):
-        """The line that ends the run."""
-        return line_output(&self.state.request, self)
 
     @property
     def exit_code(self):

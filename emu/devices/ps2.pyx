@@ -13,7 +13,7 @@ from libc.string cimport memset
 
 from emu.base.clock cimport Clock, ClockState, Timer, timer_arm, timer_cancel, NEVER
 from emu.base.errors import SnapshotError, UsageError
-from emu.base.line cimport Line, drive, line_output, pulse
+from emu.base.line cimport Line, LineOutput, drive, line_output, pulse
 from emu.base.state cimport declare_state
 from emu.base.types cimport i32, u8, u16, u32, u64
 from emu.memory.space cimport Region, region
@@ -496,6 +496,10 @@ cdef class KeyboardController:
     cdef readonly Region region_data
     cdef readonly Region region_command
     cdef readonly Region region_system
+    cdef readonly LineOutput keyboard_irq
+    cdef readonly LineOutput mouse_irq
+    cdef readonly LineOutput a20             # 1 lets address bit 20 through
+    cdef readonly LineOutput reset_request
 
     def __init__(self, Clock clock not None):
         cdef Ps2State* ps2 = &self.state
@@ -506,6 +510,10 @@ cdef class KeyboardController:
         self.region_data = region("keyboard controller data", 1, _data_read, _data_write, ps2, self)
         self.region_command = region("keyboard controller command", 1, _status_read, _command_write, ps2, self)
         self.region_system = region("system control port", 1, _system_read, _system_write, ps2, self)
+        self.keyboard_irq = line_output(&ps2.keyboard_irq, self)
+        self.mouse_irq = line_output(&ps2.mouse_irq, self)
+        self.a20 = line_output(&ps2.a20, self)
+        self.reset_request = line_output(&ps2.reset, self)
         self._declare()
         self.reset()
 
@@ -614,26 +622,6 @@ cdef class KeyboardController:
     def leds(self):
         """What the guest shows on the keyboard: bit 0 scroll lock, 1 num lock, 2 caps lock."""
         return self.state.keyboard.leds
-
-    @property
-    def keyboard_irq(self):
-        """The interrupt output of the keyboard (IRQ 1)."""
-        return line_output(&self.state.keyboard_irq, self)
-
-    @property
-    def mouse_irq(self):
-        """The interrupt output of the mouse (IRQ 12)."""
-        return line_output(&self.state.mouse_irq, self)
-
-    @property
-    def a20(self):
-        """The A20 gate: 1 lets address bit 20 through."""
-        return line_output(&self.state.a20, self)
-
-    @property
-    def reset_request(self):
-        """Pulses where the guest resets the machine through the controller or port 0x92."""
-        return line_output(&self.state.reset, self)
 
     def read(self, u64 offset, int size=1):
         """What a read of port `offset` (0x60, 0x64 or 0x92) gives."""

@@ -1,6 +1,6 @@
 # The 16550A serial port.
 from emu.base.clock cimport ClockState, Timer
-from emu.base.line cimport Line
+from emu.base.line cimport Line, LineOutput
 from emu.base.types cimport u8, u32, u64
 from emu.devices.backend.char cimport CharBackend, CharState
 from emu.memory.space cimport Region
@@ -40,3 +40,4 @@ cdef class Uart:
     cdef object _clock
     cdef readonly object fields
     cdef readonly Region region
+    cdef readonly LineOutput irq         # the interrupt output (INTR)

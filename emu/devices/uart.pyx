@@ -353,6 +353,7 @@ cdef class Uart:
         clock.attach(&uart.receive_timer, _receive_fired, uart, self)
         clock.attach(&uart.timeout_timer, _timeout_fired, uart, self)
         backend.attach(_input_ready, uart, self)
+        self.irq = line_output(&uart.irq, self)
         self.region = region("uart", 8, _read, _write, uart, self)
         fields = declare_state("uart", self, self._validate)
         for name, address in (("interrupt_enable", <u64>&uart.interrupt_enable), ("fifo_control", <u64>&uart.fifo_control),
@@ -409,16 +410,6 @@ cdef class Uart:
         self.state.modem_inputs = pins & 0xF0
         _update_modem_status(&self.state)
         _update_irq(&self.state)
-
-    @property
-    def irq(self):
-        """The interrupt output (INTR)."""
-        return line_output(&self.state.irq, self)
-
-    @property
-    def irq_level(self):
-        """The present level of the interrupt output."""
-        return self.state.irq.level
 
     def read(self, u64 offset, int size=1):
         """What a read of `size` bytes at port `offset` (0..7) gives."""

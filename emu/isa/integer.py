@@ -149,7 +149,6 @@ FC | cld | op cld | w=d
 FD | std | op std | w=d
 62 /r | bound Gv,Ma | sized_op bound | i64
 0F 1F /r | nop Ev | nop nop | cpuid=NOPL
-0F 18 /r | nop Ev | nop nop | cpuid=NOPL
 0F 19 /r | nop Ev | nop nop | cpuid=NOPL
 0F 1A /r | nop Ev | nop nop | cpuid=NOPL
 0F 1B /r | nop Ev | nop nop | cpuid=NOPL
@@ -347,11 +346,7 @@ def _sized_op(v: Variant) -> tuple[str, list[str]]:
     return v.name("op", 8 * v.opsize), [f"if unlikely({v.row.function}(c, i, {v.opsize})):", "    " + FAIL, NEXT]
 
 
-def _nop(v: Variant) -> tuple[str, list[str]]:
-    return "do_nothing", [NEXT]
-
-
 SHAPES = {"shift": _shift, "muldiv": _muldiv, "imul3": _imul3, "moffs": _moffs, "lea": _lea, "xchg": _xchg,
           "xchg_ax": _xchg_ax, "xadd": _xadd, "cmpxchg": _cmpxchg, "movbe": _movbe, "crc": _crc, "scan": _scan,
           "widen": _widen, "cmov": _cmov, "setcc": _setcc, "bits": _bits, "double": _double, "stack": _stack,
-          "sized_op": _sized_op, "nop": _nop}
+          "sized_op": _sized_op}

@@ -9,6 +9,7 @@ size in bytes as a constant:
   store      memory or register = register or immediate                       MOV
   op F       F(c, i) -> 0, or 1 with a fault set; on with the next instruction
   end F      the same at the end of a block: c.rip is the next instruction already, F may change it
+  nop       nothing
   body ...   the topic's own
 """
 from __future__ import annotations
@@ -131,6 +132,10 @@ def end(variant: Variant) -> tuple[str, list[str]]:
                                  f"if unlikely({variant.row.function}(c, i)):", "    " + FAIL, "return RC_NEXT"]
 
 
-SHAPES = {"alu": alu, "cmp": cmp, "unary": unary, "load": load, "store": store, "op": op, "end": end}
+def nop(variant: Variant) -> tuple[str, list[str]]:
+    return "do_nothing", [NEXT]
+
+
+SHAPES = {"nop": nop, "alu": alu, "cmp": cmp, "unary": unary, "load": load, "store": store, "op": op, "end": end}
 # Shapes after which the block ends; a topic adds its own to ENDS.
 ENDS = {"end"}

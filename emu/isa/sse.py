@@ -16,6 +16,10 @@ from emu.cpu.semantics.sse_int cimport *
 from emu.cpu.semantics.sse_shuffle cimport *
 from emu.cpu.semantics.sse_move cimport *
 from emu.cpu.semantics.sse_string cimport *
+from emu.cpu.semantics.sse_float cimport *
+from emu.cpu.semantics.sse_state cimport *
+from emu.cpu.flags cimport load_arithmetic_flags
+from emu.cpu.fpu cimport mmx_enter
 """
 
 # 0F xx: MMX with Pq,Qq and SSE2 with Vdq,Wdq: opcode, name, feature of the MMX form (none: SSE2 alone), its source
@@ -181,7 +185,94 @@ NP 0F F7 /r | maskmovq Pq,Nq | forms maskmovq - | cpuid=SSE
 66 0F 3A 22 /r | pinsrd Vdq,Ed,Ib | forms insert_general insert_memory | cpuid=SSE41
 """
 
-TABLE = _integer_rows() + _INTEGER + _MOVES
+# the four forms of an arithmetic opcode: packed and scalar, single and double
+_FLOATS = (("NP", "ps", "Wps", "f32 4", "SSE"), ("66", "pd", "Wpd", "f64 2", "SSE2"), ("F3", "ss", "Wss", "f32 1", "SSE"),
+           ("F2", "sd", "Wsd", "f64 1", "SSE2"))
+
+
+def _float_rows() -> str:
+    lines = []
+    for opcode, name in (("51", "sqrt"), ("58", "add"), ("59", "mul"), ("5C", "sub"), ("5D", "min"), ("5E", "div"), ("5F", "max"),
+                         ("C2", "cmp")):
+        for prefix, suffix, source, form, feature in _FLOATS:
+            kind, lanes = form.split()
+            immediate = ",Ib" if name == "cmp" else ""
+            lines.append(f"{prefix} 0F {opcode} /r | {name}{suffix} V{suffix},{source}{immediate} | float {name}_{kind} {lanes}"
+                         f" | cpuid={feature}")
+    for opcode, (_, suffix, source, form, _) in zip(("08", "09", "0A", "0B"), _FLOATS):
+        kind, lanes = form.split()
+        lines.append(f"66 0F 3A {opcode} /r | round{suffix} V{suffix},{source},Ib | float round_{kind} {lanes} | cpuid=SSE41")
+    for prefix, suffix, form in (("66", "pd", "f64 2"), ("F2", "ps", "f32 4")):
+        kind, lanes = form.split()
+        for opcode, name in (("7C", "hadd"), ("7D", "hsub"), ("D0", "addsub")):
+            lines.append(f"{prefix} 0F {opcode} /r | {name}{suffix} V{suffix},W{suffix} | float {name}_{kind} {lanes} | cpuid=SSE3")
+    return "\n".join(lines)
+
+
+_FLOAT = """
+NP 0F 2E /r | ucomiss Vss,Wss | compare ucomis_f32 | cpuid=SSE w=oszapc
+66 0F 2E /r | ucomisd Vsd,Wsd | compare ucomis_f64 | cpuid=SSE2 w=oszapc
+NP 0F 2F /r | comiss Vss,Wss | compare comis_f32 | cpuid=SSE w=oszapc
+66 0F 2F /r | comisd Vsd,Wsd | compare comis_f64 | cpuid=SSE2 w=oszapc
+NP 0F 52 /r | rsqrtps Vps,Wps | simd rsqrtps | cpuid=SSE
+F3 0F 52 /r | rsqrtss Vss,Wss | simd rsqrtss | cpuid=SSE
+NP 0F 53 /r | rcpps Vps,Wps | simd rcpps | cpuid=SSE
+F3 0F 53 /r | rcpss Vss,Wss | simd rcpss | cpuid=SSE
+66 0F 3A 40 /r | dpps Vps,Wps,Ib | op dpps | cpuid=SSE41
+66 0F 3A 41 /r | dppd Vpd,Wpd,Ib | op dppd | cpuid=SSE41
+NP 0F 2A /r | cvtpi2ps Vps,Qq | from_mmx f32_from_i32 | cpuid=SSE
+66 0F 2A /r | cvtpi2pd Vpd,Qq | from_mmx f64_from_i32 | cpuid=SSE2
+F3 0F 2A /r | cvtsi2ss Vss,Eq | float f32_from_i64 1 | w1 cpuid=SSE
+F3 0F 2A /r | cvtsi2ss Vss,Ed | float f32_from_i32 1 | cpuid=SSE
+F2 0F 2A /r | cvtsi2sd Vsd,Eq | float f64_from_i64 1 | w1 cpuid=SSE2
+F2 0F 2A /r | cvtsi2sd Vsd,Ed | float f64_from_i32 1 | cpuid=SSE2
+NP 0F 2C /r | cvttps2pi Pq,Wq | to_mmx i32_from_f32_cut | cpuid=SSE
+66 0F 2C /r | cvttpd2pi Pq,Wpd | to_mmx i32_from_f64_cut | cpuid=SSE2
+F3 0F 2C /r | cvttss2si Gq,Wss | to_general i64_from_f32_cut | w1 cpuid=SSE
+F3 0F 2C /r | cvttss2si Gd,Wss | to_general i32_from_f32_cut | cpuid=SSE
+F2 0F 2C /r | cvttsd2si Gq,Wsd | to_general i64_from_f64_cut | w1 cpuid=SSE2
+F2 0F 2C /r | cvttsd2si Gd,Wsd | to_general i32_from_f64_cut | cpuid=SSE2
+NP 0F 2D /r | cvtps2pi Pq,Wq | to_mmx i32_from_f32 | cpuid=SSE
+66 0F 2D /r | cvtpd2pi Pq,Wpd | to_mmx i32_from_f64 | cpuid=SSE2
+F3 0F 2D /r | cvtss2si Gq,Wss | to_general i64_from_f32 | w1 cpuid=SSE
+F3 0F 2D /r | cvtss2si Gd,Wss | to_general i32_from_f32 | cpuid=SSE
+F2 0F 2D /r | cvtsd2si Gq,Wsd | to_general i64_from_f64 | w1 cpuid=SSE2
+F2 0F 2D /r | cvtsd2si Gd,Wsd | to_general i32_from_f64 | cpuid=SSE2
+NP 0F 5A /r | cvtps2pd Vpd,Wq | float f64_from_f32 2 | cpuid=SSE2
+66 0F 5A /r | cvtpd2ps Vps,Wpd | float f32_from_f64 2 | cpuid=SSE2
+F3 0F 5A /r | cvtss2sd Vsd,Wss | float f64_from_f32 1 | cpuid=SSE2
+F2 0F 5A /r | cvtsd2ss Vss,Wsd | float f32_from_f64 1 | cpuid=SSE2
+NP 0F 5B /r | cvtdq2ps Vps,Wdq | float f32_from_i32 4 | cpuid=SSE2
+66 0F 5B /r | cvtps2dq Vdq,Wps | float i32_from_f32 4 | cpuid=SSE2
+F3 0F 5B /r | cvttps2dq Vdq,Wps | float i32_from_f32_cut 4 | cpuid=SSE2
+F3 0F E6 /r | cvtdq2pd Vpd,Wq | float f64_from_i32 2 | cpuid=SSE2
+66 0F E6 /r | cvttpd2dq Vdq,Wpd | float i32_from_f64_cut 2 | cpuid=SSE2
+F2 0F E6 /r | cvtpd2dq Vdq,Wpd | float i32_from_f64 2 | cpuid=SSE2
+"""
+
+_SYSTEM = """
+0F 18 /0 | prefetchnta M | nop nop | cpuid=SSE
+0F 18 /1 | prefetcht0 M | nop nop | cpuid=SSE
+0F 18 /2 | prefetcht1 M | nop nop | cpuid=SSE
+0F 18 /3 | prefetcht2 M | nop nop | cpuid=SSE
+0F 18 /r | nop Ev | nop nop | cpuid=NOPL
+NP 0F AE /0 | fxsave M | area fxsave | cpuid=FXSR
+NP 0F AE /1 | fxrstor M | area fxrstor | cpuid=FXSR
+NP 0F AE /2 | ldmxcsr Md | op ldmxcsr | cpuid=SSE
+NP 0F AE /3 | stmxcsr Md | op stmxcsr | cpuid=SSE
+NP 0F AE /4 | xsave M | area xsave | cpuid=XSAVE
+NP 0F AE /5 | xrstor M | area xrstor | cpuid=XSAVE
+NP 0F AE /6 | xsaveopt M | area xsaveopt | cpuid=XSAVEOPT
+NP 0F C7 /4 | xsavec M | area xsavec | cpuid=XSAVEC
+NP 0F AE /5 | lfence | nop nop | cpuid=SSE2
+NP 0F AE /6 | mfence | nop nop | cpuid=SSE2
+NP 0F AE /7 | sfence | nop nop | cpuid=SSE
+NP 0F AE /7 | clflush Mb | op flush_line | cpuid=CLFSH
+66 0F AE /7 | clflushopt Mb | op flush_line | cpuid=CLFLUSHOPT
+66 0F AE /6 | clwb Mb | op flush_line | cpuid=CLWB
+"""
+
+TABLE = _integer_rows() + _INTEGER + _MOVES + _float_rows() + _FLOAT + _SYSTEM
 
 from emu.isa.shapes import FAIL, NEXT, Variant  # noqa: E402
 
@@ -232,4 +323,53 @@ def _strings(v: Variant) -> tuple[str, list[str]]:
     return v.name("xmm"), [*_check("sse_source_loose(c, i, 16, <Vec*>&c.operand)"), f"{v.row.function}(c, i, <Vec*>&c.operand)", NEXT]
 
 
-SHAPES = {"simd": _simd, "shift_by": _shift_by, "forms": _forms, "ptest": _ptest, "strings": _strings}
+def _area(v: Variant) -> tuple[str, list[str]]:
+    """FXSAVE and the like have forms with REX.W under a name of their own (fxsave64)."""
+    return v.name("area"), [*_check(f"{v.row.function}(c, i)"), NEXT]
+
+
+def _float(v: Variant) -> tuple[str, list[str]]:
+    size = _source_size(v)
+    source = "general_source" if v.row.operands[1].place == "E" else "sse_source"
+    third = ", <int>i.imm & 255" if len(v.row.operands) == 3 else ""
+    return v.name(v.row.args[0], size), ["cdef Vec d, s", *_check(f"{source}(c, i, {size}, &s)"), "d = xmm(c, i.dst)[0]",
+                                         f"{v.row.function}(&d, &s, float_start(c), {v.row.args[0]}{third})",
+                                         *_check("float_end(c)"), "xmm(c, i.dst)[0] = d", NEXT]
+
+
+def _compare(v: Variant) -> tuple[str, list[str]]:
+    return v.name("xmm"), ["cdef Vec s", "cdef u64 flags", *_check(f"sse_source(c, i, {_source_size(v)}, &s)"),
+                           f"flags = {v.row.function}(xmm(c, i.dst), &s, float_start(c))", *_check("float_end(c)"),
+                           "load_arithmetic_flags(c, flags)", NEXT]
+
+
+def _to_general(v: Variant) -> tuple[str, list[str]]:
+    source, size = _source_size(v), v.size(0)
+    return v.name(8 * size), ["cdef Vec d, s", *_check(f"sse_source(c, i, {source}, &s)"),
+                              f"{v.row.function}(&d, &s, float_start(c), 1)", *_check("float_end(c)"),
+                              f"set_reg(c, i.dst, d.uq[0], {size})", NEXT]
+
+
+def _to_mmx(v: Variant) -> tuple[str, list[str]]:
+    return v.name("mmx"), ["cdef Vec d, s", *_check(f"mmx_check(c) or sse_source(c, i, {_source_size(v)}, &s)"),
+                           f"{v.row.function}(&d, &s, float_start(c), 2)", *_check("float_end(c)"),
+                           "mmx_result(c, i.dst, d.uq[0])", NEXT]
+
+
+def _from_mmx(v: Variant) -> tuple[str, list[str]]:
+    """CVTPI2PD with memory does not touch the x87 state (SDM 2A)."""
+    if v.memory and v.size(0) == 16 and v.row.function.startswith("f64"):
+        enter, source = [], "sse_check(c) or memory_source(c, i, 8, False, &s)"
+    else:
+        enter, source = ["mmx_enter(&c.fpu)"], "sse_check(c) or mmx_source(c, i, 8, &s)"
+    return v.name(v.form), ["cdef Vec d, s", *_check(source), "d = xmm(c, i.dst)[0]",
+                            f"{v.row.function}(&d, &s, float_start(c), 2)", *_check("float_end(c)"), *enter,
+                            "xmm(c, i.dst)[0] = d", NEXT]
+
+
+def _nop(v: Variant) -> tuple[str, list[str]]:
+    return "no_operation", [NEXT]
+
+
+SHAPES = {"nop": _nop, "area": _area, "float": _float, "compare": _compare, "to_general": _to_general, "to_mmx": _to_mmx,
+          "from_mmx": _from_mmx, "simd": _simd, "shift_by": _shift_by, "forms": _forms, "ptest": _ptest, "strings": _strings}

@@ -81,14 +81,22 @@ D9 =E0 | fchs | stack x87_change_sign | cpuid=FPU
 D9 =E1 | fabs | stack x87_absolute | cpuid=FPU
 D9 =E4 | ftst | stack x87_test | cpuid=FPU
 D9 =E5 | fxam | stack x87_examine | cpuid=FPU
+D9 =F0 | f2xm1 | stack x87_2xm1 | cpuid=FPU
+D9 =F1 | fyl2x | stack x87_log2 False | cpuid=FPU
+D9 =F2 | fptan | stack x87_tan | cpuid=FPU
+D9 =F3 | fpatan | stack x87_atan | cpuid=FPU
 D9 =F4 | fxtract | stack x87_extract | cpuid=FPU
 D9 =F5 | fprem1 | stack x87_remainder True | cpuid=FPU
 D9 =F6 | fdecstp | stack x87_turn -1 | cpuid=FPU
 D9 =F7 | fincstp | stack x87_turn 1 | cpuid=FPU
 D9 =F8 | fprem | stack x87_remainder False | cpuid=FPU
+D9 =F9 | fyl2xp1 | stack x87_log2 True | cpuid=FPU
 D9 =FA | fsqrt | stack x87_sqrt | cpuid=FPU
+D9 =FB | fsincos | stack x87_sincos | cpuid=FPU
 D9 =FC | frndint | stack x87_round | cpuid=FPU
 D9 =FD | fscale | stack x87_scale | cpuid=FPU
+D9 =FE | fsin | stack x87_sin | cpuid=FPU
+D9 =FF | fcos | stack x87_cos | cpuid=FPU
 
 DA =E9 | fucompp | stack x87_compare_register 1 True 2 | cpuid=FPU
 

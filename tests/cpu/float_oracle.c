@@ -74,3 +74,28 @@ int run_sse(const uint8_t *code, int length, long count, const uint64_t *a, cons
     sigaction(SIGFPE, &old, 0);
     return 0;
 }
+
+/* How far results are from the true values, in units of the last of 64 bits; by libquadmath's 113 bits. */
+#include <quadmath.h>
+
+static __float128 true_value(int function, __float128 a, __float128 b) {
+    switch (function) {
+    case 0xf0: return expm1q(a * M_LN2q);
+    case 0xf1: return b * log2q(a);
+    case 0xf9: return b * (log1pq(a) / M_LN2q);
+    case 0xf2: return tanq(a);
+    case 0xf3: return atan2q(b, a);
+    case 0xfe: return sinq(a);
+    default: return cosq(a);
+    }
+}
+
+void quad_errors(int function, long count, const long double *a, const long double *b, const long double *results, double *errors) {
+    for (long n = 0; n < count; n++) {
+        __float128 exact = true_value(function, a[n], b[n]);
+        int exponent = ilogbq(exact);
+        if (exponent < -16382)
+            exponent = -16382;
+        errors[n] = (double)fabsq(scalbnq(exact - (__float128)results[n], 63 - exponent));
+    }
+}

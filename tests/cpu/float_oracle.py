@@ -18,7 +18,8 @@ NATIVE = platform.machine() in ("x86_64", "AMD64")
 def library() -> ctypes.CDLL:
     folder = tempfile.mkdtemp(prefix="emu-float-oracle-")
     path = pathlib.Path(folder) / "oracle.so"
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-w", "-o", str(path), str(HERE / "float_oracle.c")], check=True)
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-w", "-o", str(path), str(HERE / "float_oracle.c"), "-lquadmath"],
+                   check=True)
     return ctypes.CDLL(str(path))
 
 
@@ -105,3 +106,10 @@ def images(rng: np.random.Generator, count: int, control: np.ndarray, empty: flo
     out[:, 4:6] = status.reshape(-1, 1).view(np.uint8)
     out[:, 8:10] = tags.reshape(-1, 1).view(np.uint8)
     return out
+
+
+def quad_errors(function: int, a: np.ndarray, b: np.ndarray, results: np.ndarray) -> np.ndarray:
+    """Distances of `results` from the true values, in units in the last place; all arrays (n, 16) bytes of f80 numbers."""
+    errors = np.zeros(len(a))
+    library().quad_errors(function, ctypes.c_long(len(a)), _pointer(a), _pointer(b), _pointer(results), _pointer(errors))
+    return errors

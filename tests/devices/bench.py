@@ -1,6 +1,5 @@
 # What device tests share: a bus with one region on it, and a listener on a wire.
 from emu.base.line import python_listener
-
 from emu.memory.ports import Ports
 from emu.memory.space import PhysicalMemory
 

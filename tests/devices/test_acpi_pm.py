@@ -1,12 +1,12 @@
 # ACPI fixed hardware against the specification (6.4, chapter 4.8).
 import pytest
-from bench import PortFace, listen
-from emu.base.clock import Clock
-from emu.devices.acpi_pm import AcpiPm
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import PortFace, listen
+from emu.base.clock import Clock
 from emu.base.errors import SnapshotError
+from emu.devices.acpi_pm import AcpiPm
 
 STATUS, ENABLE, CONTROL, TIMER = 0, 2, 4, 8
 TIMER_EVENT, GLOBAL_EVENT, BUTTON_EVENT = 0x001, 0x020, 0x100

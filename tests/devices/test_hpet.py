@@ -1,13 +1,13 @@
 # The HPET against Intel's specification, revision 1.0a.
 import pytest
-from bench import MemoryFace, listen
-from emu.base.clock import Clock
-from emu.base.line import python_listener
-from emu.devices.hpet import Hpet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import MemoryFace, listen
+from emu.base.clock import Clock
 from emu.base.errors import SnapshotError
+from emu.base.line import python_listener
+from emu.devices.hpet import Hpet
 
 ID, CONFIG, STATUS, COUNTER = 0x000, 0x010, 0x020, 0x0F0
 ENABLE, LEGACY = 1, 2

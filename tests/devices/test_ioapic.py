@@ -1,14 +1,14 @@
 # The I/O APIC against the 82093AA datasheet, with a local APIC to take what it sends.
 import pytest
-from bench import MemoryFace, listen
-from emu.base.clock import Clock
-from emu.devices.apic_bus import ApicBus
-from emu.devices.ioapic import Ioapic
-from emu.devices.lapic import Lapic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import MemoryFace, listen
+from emu.base.clock import Clock
 from emu.base.errors import SnapshotError
+from emu.devices.apic_bus import ApicBus
+from emu.devices.ioapic import Ioapic
+from emu.devices.lapic import Lapic
 
 SELECT, WINDOW, EOI = 0x00, 0x10, 0x40
 LOWEST, NMI, LOGICAL, REMOTE_IRR, LEVEL, LOW, MASKED = 0x100, 0x400, 0x800, 0x4000, 0x8000, 0x2000, 0x10000

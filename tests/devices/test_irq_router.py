@@ -1,7 +1,11 @@
 # Wires of the interrupt router, and the ways in which kernels reach the 8254 through them.
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bench import MemoryFace, PortFace
 from emu.base.clock import Clock
+from emu.base.errors import SnapshotError
 from emu.devices.apic_bus import ApicBus
 from emu.devices.hpet import Hpet
 from emu.devices.ioapic import Ioapic
@@ -10,10 +14,6 @@ from emu.devices.lapic import Lapic
 from emu.devices.pic import Pic
 from emu.devices.pit import Pit
 from emu.devices.rtc import Rtc
-from hypothesis import given
-from hypothesis import strategies as st
-
-from emu.base.errors import SnapshotError
 
 
 class Board:

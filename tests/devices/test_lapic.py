@@ -1,15 +1,15 @@
 # The local APIC against the SDM, volume 3A, chapter 11.
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bench import MemoryFace, PortFace, listen
 from emu.base.clock import Clock
+from emu.base.errors import SnapshotError
 from emu.base.line import python_listener
 from emu.devices.apic_bus import ApicBus
 from emu.devices.lapic import Lapic
 from emu.devices.pic import Pic
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from emu.base.errors import SnapshotError
 
 ID, VERSION, TPR, PPR, EOI, LDR, DFR, SVR = 0x20, 0x30, 0x80, 0xA0, 0xB0, 0xD0, 0xE0, 0xF0
 ISR, TMR, IRR, ESR, ICR, ICR_HIGH = 0x100, 0x180, 0x200, 0x280, 0x300, 0x310

@@ -1,11 +1,11 @@
 # The 8259A pair against its datasheet (Intel 231468).
 import pytest
-from bench import PortFace
-from emu.devices.pic import Pic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import PortFace
 from emu.base.errors import SnapshotError
+from emu.devices.pic import Pic
 
 EOI = 0x20
 READ_IRR, READ_ISR = 0x0A, 0x0B

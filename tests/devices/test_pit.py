@@ -1,12 +1,12 @@
 # The 8254 against its datasheet (Intel 231164): the waveforms it prints, and a model that steps every clock.
 import pytest
-from bench import PortFace, listen
-from emu.base.clock import Clock
-from emu.devices.pit import Pit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import PortFace, listen
+from emu.base.clock import Clock
 from emu.base.errors import SnapshotError
+from emu.devices.pit import Pit
 
 CONTROL = 3
 

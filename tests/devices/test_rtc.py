@@ -2,13 +2,13 @@
 import datetime
 
 import pytest
-from bench import PortFace, listen
-from emu.base.clock import Clock
-from emu.devices.rtc import Rtc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import PortFace, listen
+from emu.base.clock import Clock
 from emu.base.errors import SnapshotError
+from emu.devices.rtc import Rtc
 
 SECOND = 10**9
 START = 1_700_000_000
@@ -205,7 +205,7 @@ def test_alarm_comes_at_its_time(style):
     assert board.rtc.output.level == 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 86399), st.tuples(*[st.one_of(st.just(0xC0), st.integers(0, 59))] * 3))
 def test_alarm_distance_agrees_with_a_search(second, alarm):
     board = Board()

@@ -105,11 +105,11 @@ def test_trigger_level_raises_the_interrupt(setting, level):
     port.out(IER, 1)
     port.backend.feed(bytes(level))
     port.wait(level - 0.5)
-    assert (port.uart.irq_level, port.inp(IIR)) == (0, 0xC1)
+    assert (port.uart.irq.level, port.inp(IIR)) == (0, 0xC1)
     port.wait(1)
-    assert (port.uart.irq_level, port.inp(IIR)) == (1, 0xC4)
+    assert (port.uart.irq.level, port.inp(IIR)) == (1, 0xC4)
     port.inp(RBR)
-    assert port.uart.irq_level == 0
+    assert port.uart.irq.level == 0
 
 
 def test_timeout_comes_after_four_characters_and_goes_with_a_read():
@@ -118,26 +118,26 @@ def test_timeout_comes_after_four_characters_and_goes_with_a_read():
     port.out(IER, 1)
     port.receive(b"ab")
     port.wait(3.9)
-    assert port.uart.irq_level == 0
+    assert port.uart.irq.level == 0
     port.wait(0.2)
-    assert (port.uart.irq_level, port.inp(IIR)) == (1, 0xCC)
+    assert (port.uart.irq.level, port.inp(IIR)) == (1, 0xCC)
     assert port.inp(IIR) == 0xCC                 # reading IIR does not clear it
     assert port.inp(RBR) == ord("a")
-    assert (port.uart.irq_level, port.inp(IIR)) == (0, 0xC1)
+    assert (port.uart.irq.level, port.inp(IIR)) == (0, 0xC1)
     port.wait(4.1)
     assert port.inp(IIR) == 0xCC                 # the other byte is still there
     port.inp(RBR)
     port.wait(10)
-    assert port.uart.irq_level == 0
+    assert port.uart.irq.level == 0
 
 
 def test_thre_interrupt_clears_by_iir_and_comes_back_on_enable():
     """The THRE test of Linux's 8250 driver: without re-assertion it falls back to polling."""
     port = Port()
     port.out(IER, 2)
-    assert port.uart.irq_level == 1
+    assert port.uart.irq.level == 1
     assert port.inp(IIR) == 2
-    assert (port.uart.irq_level, port.inp(IIR)) == (0, 1)
+    assert (port.uart.irq.level, port.inp(IIR)) == (0, 1)
     port.out(IER, 0)
     port.out(IER, 2)
     assert port.inp(IIR) == 2
@@ -180,7 +180,7 @@ def test_line_status_interrupt_has_the_highest_priority():
     assert port.inp(IIR) == 0xC0
     assert port.inp(MSR) == 0x0B
     assert port.inp(IIR) == 0xC1
-    assert port.uart.irq_level == 0
+    assert port.uart.irq.level == 0
 
 
 def test_break_inside_fifo_shows_in_bit_7_first():
@@ -336,5 +336,5 @@ def test_any_register_traffic_keeps_the_state_valid(steps):
             port.out(register, value)
         else:
             port.inp(register)
-        assert port.uart.irq_level == (port.uart.fields.get()["irq_level"])
+        assert port.uart.irq.level == (port.uart.fields.get()["irq_level"])
     port.uart.fields.set(port.uart.fields.get())

@@ -5,7 +5,7 @@
 # float_status): the address of a local that escapes would cost the handler its sibling call.
 from emu.base.bits cimport likely, unlikely
 from emu.base.types cimport i8, i16, i32, i64, u8, u16, u32, u64
-from emu.cpu.access cimport check_segment, get, operand_offset, read_linear, read_operand, set_fault, write_linear
+from emu.cpu.access cimport check_segment, get, operand_offset, read_linear, read_operand, reg, set_fault, write_linear
 from emu.cpu.fpu cimport mmx_enter, mmx_set, x87_pending
 from emu.cpu.softfloat cimport FloatStatus, mxcsr_commit, status_from_mxcsr
 from emu.cpu.state cimport CR0_EM, CR0_TS, CR4_OSFXSR, GP, I_MEMORY, SEG_CHECKED, Cpu, Insn
@@ -114,6 +114,16 @@ cdef inline int mmx_source(Cpu* c, Insn* i, int size, Vec* s) noexcept nogil:
         return memory_source(c, i, size, False, s)
     s.uq[0] = mmx(c, i.src)
     s.uq[1] = 0
+    return 0
+
+
+cdef inline int general_source(Cpu* c, Insn* i, int size, Vec* s) noexcept nogil:
+    """Checks, then the second operand: a general register or memory."""
+    if sse_check(c):
+        return 1
+    if i.flags & I_MEMORY:
+        return memory_source(c, i, size, False, s)
+    s.uq[0] = reg(c, i.src, size)
     return 0
 
 

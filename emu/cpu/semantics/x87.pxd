@@ -49,6 +49,13 @@ cdef void x87_round(X87* x) noexcept nogil
 cdef void x87_scale(X87* x) noexcept nogil
 cdef void x87_extract(X87* x) noexcept nogil
 cdef void x87_remainder(X87* x, bint nearest) noexcept nogil
+cdef void x87_sin(X87* x) noexcept nogil
+cdef void x87_cos(X87* x) noexcept nogil
+cdef void x87_sincos(X87* x) noexcept nogil
+cdef void x87_tan(X87* x) noexcept nogil                                         # FPTAN
+cdef void x87_atan(X87* x) noexcept nogil                                        # FPATAN
+cdef void x87_2xm1(X87* x) noexcept nogil
+cdef void x87_log2(X87* x, bint plus_one) noexcept nogil                         # FYL2XP1, FYL2X
 cdef void x87_free(X87* x, int i, bint pop) noexcept nogil                       # FFREE, FFREEP
 cdef void x87_turn(X87* x, int by) noexcept nogil                                # FINCSTP 1, FDECSTP -1
 

@@ -11,6 +11,7 @@ from emu.cpu.softfloat_core cimport (KIND_FINITE, KIND_INFINITY, KIND_UNSUPPORTE
 from emu.cpu.softfloat_x87 cimport (Remainder, f80, f80_compare, f80_extract, f80_from_bcd, f80_from_integer, f80_indefinite,
                                     f80_load, f80_operate, f80_remainder, f80_round, f80_scale, f80_sqrt, f80_to_bcd,
                                     f80_to_f32, f80_to_f64, f80_to_integer)
+from emu.cpu.transcendental cimport f80_2xm1, f80_atan, f80_cos, f80_sin, f80_tan, f80_yl2x, f80_yl2xp1
 
 
 # ---- exceptions ----------------------------------------------------------------------------------------------------------
@@ -492,6 +493,120 @@ cdef void x87_remainder(X87* x, bint nearest) noexcept nogil:
         set_condition(x, X87_C2)
     elif not r.nan:
         set_condition(x, (X87_C1 if r.quotient & 1 else 0) | (X87_C3 if r.quotient & 2 else 0) | (X87_C0 if r.quotient & 4 else 0))
+
+
+# ---- transcendental functions ----------------------------------------------------------------------------------------------
+cdef void x87_sin(X87* x) noexcept nogil:
+    cdef FloatStatus s
+    cdef bint far
+    cdef F80 value
+    x.status &= ~X87_C2
+    if may_use(x, 1):
+        s = begin(x)
+        value = f80_sin(stack_register(x, 0)[0], &far, &s)
+        if far:
+            x.status |= X87_C2
+        else:
+            write_result(x, 0, value, &s)
+
+
+cdef void x87_cos(X87* x) noexcept nogil:
+    cdef FloatStatus s
+    cdef bint far
+    cdef F80 value
+    x.status &= ~X87_C2
+    if may_use(x, 1):
+        s = begin(x)
+        value = f80_cos(stack_register(x, 0)[0], &far, &s)
+        if far:
+            x.status |= X87_C2
+        else:
+            write_result(x, 0, value, &s)
+
+
+cdef inline bint may_grow(X87* x) noexcept nogil:
+    """For what replaces ST0 and pushes: clears C1 and C2; false: a stack fault, and the masked response is done."""
+    x.status &= ~(X87_C1 | X87_C2)
+    if not stack_empty(x, 0) and stack_empty(x, -1):
+        return True
+    if stack_fault(x, not stack_empty(x, 0)):
+        stack_set(x, 0, f80_indefinite())
+        stack_push(x, f80_indefinite())
+    return False
+
+
+cdef void x87_sincos(X87* x) noexcept nogil:
+    cdef FloatStatus s
+    cdef bint far
+    cdef F80 first
+    cdef F80 second
+    if may_grow(x):
+        s = begin(x)
+        first = f80_sin(stack_register(x, 0)[0], &far, &s)
+        second = f80_cos(stack_register(x, 0)[0], &far, &s)
+        if far:
+            x.status |= X87_C2
+        elif settle(x, &s):
+            stack_set(x, 0, first)
+            stack_push(x, second)
+
+
+cdef void x87_tan(X87* x) noexcept nogil:
+    cdef FloatStatus s
+    cdef bint far
+    cdef F80 value
+    if may_grow(x):
+        s = begin(x)
+        value = f80_tan(stack_register(x, 0)[0], &far, &s)
+        if far:
+            x.status |= X87_C2
+        elif settle(x, &s):
+            stack_set(x, 0, value)
+            # a NaN is pushed once more; else 1, so that the ratio is the tangent
+            stack_push(x, value if value.sign_exponent & 0x7FFF == 0x7FFF else f80(0x3FFF, TOP))
+
+
+cdef inline void replace_two(X87* x, F80 value, const FloatStatus* s) noexcept nogil:
+    if settle(x, s):
+        stack_set(x, 1, value)
+        stack_pop(x)
+
+
+cdef inline bint may_use_two(X87* x) noexcept nogil:
+    """For what puts its result into ST1 and pops."""
+    x.status &= ~X87_C1
+    if not stack_empty(x, 0) and not stack_empty(x, 1):
+        return True
+    if stack_fault(x, False):
+        stack_set(x, 1, f80_indefinite())
+        stack_pop(x)
+    return False
+
+
+cdef void x87_atan(X87* x) noexcept nogil:
+    cdef FloatStatus s
+    if may_use_two(x):
+        s = begin(x)
+        replace_two(x, f80_atan(stack_register(x, 1)[0], stack_register(x, 0)[0], &s), &s)
+
+
+cdef void x87_log2(X87* x, bint plus_one) noexcept nogil:
+    cdef FloatStatus s
+    cdef F80 value
+    if may_use_two(x):
+        s = begin(x)
+        if plus_one:
+            value = f80_yl2xp1(stack_register(x, 0)[0], stack_register(x, 1)[0], &s)
+        else:
+            value = f80_yl2x(stack_register(x, 0)[0], stack_register(x, 1)[0], &s)
+        replace_two(x, value, &s)
+
+
+cdef void x87_2xm1(X87* x) noexcept nogil:
+    cdef FloatStatus s
+    if may_use(x, 1):
+        s = begin(x)
+        write_result(x, 0, f80_2xm1(stack_register(x, 0)[0], &s), &s)
 
 
 cdef void x87_free(X87* x, int i, bint pop) noexcept nogil:

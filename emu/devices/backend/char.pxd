@@ -52,5 +52,6 @@ cdef void char_put(CharState* stream, u8 byte) noexcept nogil
 cdef class CharBackend:
     cdef CharState state
     cdef readonly object fields
+    cdef readonly LineOutput full        # up while so much output waits that the machine should stop for `take`
     cdef object _device
     cdef int attach(self, char_ready_fn ready, void* owner, object device) except -1

@@ -36,6 +36,7 @@ cdef class CharBackend:
         self.state.output = <u8*>malloc(CHAR_OUTPUT_BYTES)
         if self.state.output == NULL:
             raise MemoryError()
+        self.full = line_output(&self.state.full, self)
         fields = declare_state("char", self, self._validate)
         fields.add("input", "bytes", &self.state.input[0], CHAR_INPUT_BYTES)
         fields.add("input_head", "u32", &self.state.input_head)
@@ -86,11 +87,6 @@ cdef class CharBackend:
         if accepted and stream.ready != NULL:
             stream.ready(stream.ready_owner)
         return len(accepted)
-
-    @property
-    def full(self):
-        """The line that is up while so much output waits that the machine should stop for `take`."""
-        return line_output(&self.state.full, self)
 
     @property
     def output_full(self):

@@ -1,5 +1,5 @@
 # PCI bus 0: functions with their configuration space and BARs, the host bridge, interrupt wires, messages.
-from emu.base.line cimport Line
+from emu.base.line cimport Line, LineOutput
 from emu.base.types cimport u8, u16, u32, u64
 from emu.memory.ports cimport Ports, PortSpace
 from emu.memory.space cimport PhysicalMemory, Region, Space, read_fn, write_fn
@@ -89,6 +89,9 @@ cdef class PciBus:
     cdef list _devices
     cdef readonly object fields
     cdef readonly Region region
+    cdef readonly tuple intx             # wire n: I/O APIC input 16 + n
+    cdef readonly tuple isa_irq          # ISA interrupt n, as PIRQ registers route the wires to it
+    cdef readonly LineOutput reset_request
     cdef int connect_msi(self, msi_fn send, void* owner, object keep) except -1
 
 

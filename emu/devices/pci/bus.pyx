@@ -244,8 +244,8 @@ cdef void _write(void* owner, u64 offset, int size, u64 value) noexcept nogil:
 cdef class PciBus:
     """PCI bus 0 with nothing on it; devices put themselves there.
 
-    memory and ports: where BARs appear. The board maps `region` (8 ports) at 0xCF8 and connects `intx(n)` for n in 0..7
-    (I/O APIC input 16 + n, active-high level inside this program), `isa_irq(n)` for the IRQs that PIRQ registers may name,
+    memory and ports: where BARs appear. The board maps `region` (8 ports) at 0xCF8 and connects `intx[n]` for n in 0..7
+    (I/O APIC input 16 + n, active-high level inside this program), `isa_irq[n]` for the IRQs that PIRQ registers may name,
     `reset_request` (a pulse) and, in C, `connect_msi`.
     """
 
@@ -257,6 +257,9 @@ cdef class PciBus:
         self._devices = []
         bus.space = &memory.space
         bus.ports = &ports.space
+        self.intx = tuple([line_output(&bus.intx[k], self) for k in range(PCI_NETS)])
+        self.isa_irq = tuple([line_output(&bus.isa[k], self) for k in range(16)])
+        self.reset_request = line_output(&bus.reset, self)
         self.region = region("pci configuration", 8, _read, _write, bus, self)
         fields = declare_state("pci", self)
         fields.add("address", "u32", &bus.address)
@@ -286,23 +289,6 @@ cdef class PciBus:
         """Resets the bus; each device has a `reset` of its own."""
         self.state.address = 0
         self.state.reset_control = 0
-
-    def intx(self, int net):
-        """Interrupt wire `net` (0..7), the n of I/O APIC input 16 + n."""
-        if not 0 <= net < PCI_NETS:
-            raise ValueError(f"there is no interrupt wire {net}")
-        return line_output(&self.state.intx[net], self)
-
-    def isa_irq(self, int irq):
-        """ISA interrupt `irq` (0..15) as the ISA bridge's PIRQ registers route the wires to it."""
-        if not 0 <= irq < 16:
-            raise ValueError(f"there is no ISA interrupt {irq}")
-        return line_output(&self.state.isa[irq], self)
-
-    @property
-    def reset_request(self):
-        """Pulses where the guest writes a reset to port 0xCF9."""
-        return line_output(&self.state.reset, self)
 
     @property
     def last_message(self):
