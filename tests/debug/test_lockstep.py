@@ -348,3 +348,16 @@ if shutil.which("qemu-system-x86_64"):
         assert sums[:5] == [5, 9, 12, 14, 15]
         assert stored == (15).to_bytes(4, "little") * 6
         assert not directory.exists()
+
+    def test_our_core_goes_the_way_of_qemu(guest):
+        from emu.cpu.models import resolve_cpu
+        from emu.debug.lockstep.machine import MachineFollower
+        from emu.debug.lockstep.qemu import Qemu
+        with Qemu(["-kernel", str(guest)], 8 << 20) as qemu:
+            qemu.run_to(entry_of(str(guest)))
+            follower = MachineFollower(qemu.physical(), qemu.read_msrs(), resolve_cpu("v2").features)
+            report = f.follow(qemu.states(60), follower)
+            assert report.differences == [] and report.instructions > 30 and not report.adopted.keys() - {"cpuid"}
+            assert report.last.values["rip"] == qemu.registers()[0]["rip"]
+            assert f.compare_memory(follower.read_physical, qemu.ram) == []
+            assert bytes(qemu.ram[0x104000:0x104004]) == (15).to_bytes(4, "little")

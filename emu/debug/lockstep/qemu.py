@@ -327,11 +327,12 @@ class Qemu:
         for thread in threads:
             thread.start()
         self.gdb.resume()
-        count, state, last = 0, None, -1
+        count, state, last, counter = 0, None, -1, 0
         try:
             for state in read_states(iter(chunks.get, None)):
-                if state.values["rip"] != last:                 # all turns of a string instruction count once
-                    last = state.values["rip"]
+                again = state.values["rip"] == last and state.values["rcx"] != counter
+                last, counter = state.values["rip"], state.values["rcx"]
+                if not again:                                   # all turns of a string instruction count once
                     count += 1
                     if count == instructions:
                         self.gdb.interrupt()
