@@ -93,6 +93,7 @@ if QEMU:
         assert done.returncode == 0
         assert f"as the {by} loader describes" in done.stdout
         assert "Usable: 65023 KiB" in done.stdout
-        first, *more = map(int, re.search(r"ten more:\n((?: +\d+)+)\n", done.stdout)[1].split())
-        assert more == list(range(first + 1, first + 10))
+        counted = re.search(r"(\d+) timer interrupts so far, 100 a second.*\n((?: +\d+)+)\n", done.stdout)
+        numbers = [int(counted[1]), *map(int, counted[2].split())]
+        assert numbers == sorted(set(numbers)) and numbers[-1] >= numbers[0] + 10       # a slow host may merge two ticks
         assert done.stdout.rstrip().endswith("teach> poweroff")
