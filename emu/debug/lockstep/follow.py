@@ -114,7 +114,8 @@ def normal(values: Mapping[str, int], wide: bool) -> dict[str, int]:
     result["rflags"] &= RFLAGS_COMPARED
     for segment in SEGMENTS:
         result[segment + ".flags"] &= SEGMENT_FLAGS
-        if segment != "tr" and values[segment] & 0xFFFC == 0 and values["cr0"] & 1 and not values["rflags"] & 1 << 17 or wide and segment in ("es", "ss", "ds"):
+        null = segment != "tr" and values[segment] & 0xFFFC == 0 and values["cr0"] & 1 and not values["rflags"] & 1 << 17
+        if null or wide and segment in ("es", "ss", "ds"):
             result.pop(segment + ".flags")                      # null, or not looked at in 64-bit mode
             result.pop(segment + ".limit", None)
             if segment not in ("fs", "gs"):
@@ -282,7 +283,8 @@ def describe(difference: Difference, symbol: Callable[[int], str] = lambda linea
 
 
 def _flag_names(bits: int) -> str:
-    names = {0: "CF", 2: "PF", 4: "AF", 6: "ZF", 7: "SF", 8: "TF", 9: "IF", 10: "DF", 11: "OF", 14: "NT", 16: "RF", 17: "VM", 18: "AC", 21: "ID"}
+    names = {0: "CF", 2: "PF", 4: "AF", 6: "ZF", 7: "SF", 8: "TF", 9: "IF", 10: "DF", 11: "OF", 14: "NT", 16: "RF", 17: "VM",
+             18: "AC", 21: "ID"}
     return " ".join(names.get(bit, f"bit {bit}") for bit in range(22) if bits >> bit & 1)
 
 

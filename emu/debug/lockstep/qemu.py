@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from emu.base.errors import HostError, InternalError, UsageError
 from emu.debug.lockstep.log import State, parse_registers, read_states
@@ -297,7 +297,7 @@ class Qemu:
     def _linear_rip(values: dict[str, int]) -> int:
         return values["rip"] if values["cs.flags"] & 1 << 21 else (values["cs.base"] + values["rip"]) & 0xFFFFFFFF
 
-    def states(self, instructions: int) -> Iterator[State]:
+    def states(self, instructions: int) -> Generator[State, None, None]:
         """Lets the guest run one instruction at a time and yields every state; stops it after about `instructions`.
 
         All states that QEMU went through are yielded, so that after the last one the guest stands exactly there, and `ram`
