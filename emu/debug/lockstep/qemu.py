@@ -1,10 +1,12 @@
 # QEMU as the master: one process with a gdb stub (to stop it where we want), a QMP socket (its monitor) and a log through a FIFO.
+import ctypes
 import json
 import mmap
 import os
 import pathlib
 import queue
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -85,6 +87,11 @@ class Gdb:
         self.command(f"M{linear:x},{len(data):x}:{data.hex()}")
 
 
+def _die_with_parent() -> None:
+    """prctl(PR_SET_PDEATHSIG, SIGKILL): a QEMU does not outlive whoever started it, even one that was killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def _connect(path: str, patience: float = 20) -> socket.socket:
     end = time.monotonic() + patience
     while True:
@@ -125,7 +132,8 @@ class Qemu:
                    "-display", "none", "-monitor", "none", "-serial", f"file:{base}/serial", "-no-reboot", "-no-shutdown", "-nodefaults",
                    *arguments]
         self._errors = open(base / "errors", "w+b")
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors)
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors,
+                                         preexec_fn=_die_with_parent)
         self._serial = base / "serial"
         self._map: mmap.mmap | None = None
         try:
@@ -139,6 +147,7 @@ class Qemu:
             self._number = self._register_numbers()
             with open(self._ram_path, "r+b") as file:
                 self._map = mmap.mmap(file.fileno(), ram_bytes)
+            self._ram_path.unlink()                             # both sides have it open: nothing is left, however we end
         except (OSError, ValueError, HostError) as error:
             said = self._said()
             self.close()
