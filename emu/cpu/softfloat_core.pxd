@@ -27,7 +27,7 @@ cdef enum:                       # what an operation found
     FOUND_NAN                    # the default NaN
     FOUND_NOTHING                # an unmasked exception stops the instruction
 
-cdef struct Exact:               # (significand + rest / 2^64) * 2^(exponent - 63), bit 63 set; rest need only be right against 0 and 1/2
+cdef struct Exact:               # (significand + rest / 2^64) * 2^(exponent - 63), bit 63 set; rest: 0, < 1/2, 1/2 or more
     u64 significand
     u64 rest
     i32 exponent
@@ -204,7 +204,7 @@ cdef inline int finish(Exact* e, int bits, i32 smallest, i32 largest, bint regis
                 return FOUND_INFINITY
             return FOUND_NUMBER
         s.flags |= FLOAT_PRECISION
-        s.rounded_up = s.rounding == ROUND_NEAREST or (s.rounding == ROUND_DOWN and e.sign) or (s.rounding == ROUND_UP and not e.sign)
+        s.rounded_up = s.rounding == ROUND_NEAREST or s.rounding == (ROUND_DOWN if e.sign else ROUND_UP)
         if s.rounded_up:
             return FOUND_INFINITY
         e.significand = ~(((<u64>1) << (64 - bits)) - 1)
