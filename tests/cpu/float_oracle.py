@@ -16,11 +16,11 @@ NATIVE = platform.machine() in ("x86_64", "AMD64")
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    folder = tempfile.mkdtemp(prefix="emu-float-oracle-")
-    path = pathlib.Path(folder) / "oracle.so"
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-w", "-o", str(path), str(HERE / "float_oracle.c"), "-lquadmath"],
-                   check=True)
-    return ctypes.CDLL(str(path))
+    with tempfile.TemporaryDirectory(prefix="emu-float-oracle-") as folder:
+        path = pathlib.Path(folder) / "oracle.so"
+        subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-w", "-o", str(path), str(HERE / "float_oracle.c"), "-lquadmath"],
+                       check=True)
+        return ctypes.CDLL(str(path))        # stays mapped
 
 
 def _pointer(array: np.ndarray) -> ctypes.c_void_p:
