@@ -109,7 +109,7 @@ cdef int set_cr0(Cpu* c, u64 value) noexcept nogil:
     if changed & CR0_PG:
         if value & CR0_PG:
             if c.efer & EFER_LME:
-                if not c.cr4 & CR4_PAE or c.seg[CS].attributes & A_L:
+                if not c.cr4 & CR4_PAE or c.seg[CS].attributes & A_L or not c.seg[TR].attributes & 8:     # 16-bit TSS
                     return gp0(c)
             elif c.cr4 & CR4_PAE and load_pdptes(c, c.cr3):
                 return 1
@@ -287,7 +287,7 @@ cdef int mov_to_dr(Cpu* c, Insn* i) noexcept nogil:
     if number == 6:
         value = (value & <u64>0xE00F) | <u64>0xFFFF0FF0
     elif number == 7:
-        value = (value & <u64>0xFFFF2BFF) | 0x400
+        value = (value & <u64>0xFFFF23FF) | 0x400
     c.dr[number] = value
     update_mode(c)
     return 0
@@ -296,9 +296,11 @@ cdef int mov_to_dr(Cpu* c, Insn* i) noexcept nogil:
 # --- translations --------------------------------------------------------------------------------------------------
 
 cdef int invlpg(Cpu* c, Insn* i) noexcept nogil:
+    cdef u64 linear
     if cpl0(c):
         return 1
-    flush_page(c, operand_offset(c, i) + c.segment_base[i.seg & 7])
+    linear = operand_offset(c, i) + c.segment_base[i.seg & 7]
+    flush_page(c, linear if c.mode & MODE_CODE == MODE_64 else linear & <u64>0xFFFFFFFF)
     return 0
 
 
@@ -660,6 +662,7 @@ cdef int syscall(Cpu* c, Insn* i) noexcept nogil:
         c.regs[11] = flags
         c.rip = c.lstar if c.mode & MODE_CODE == MODE_64 else c.cstar
         flags &= ~c.sfmask
+        c.trap_dropped = 1                           # what SFMASK leaves of TF counts from the next instruction on
         load_arithmetic_flags(c, flags)
         c.flags_system = (flags & ~<u64>(F_ARITH | F_RF)) | F_ONE
         flat_code(c, <u32>(c.star >> 32) & 0xFFFF, 0, True)

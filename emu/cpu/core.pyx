@@ -106,12 +106,13 @@ cdef int step(Cpu* c) noexcept nogil:
     c.budget -= 1
     c.clock.now_ns = before + c.idle_ns
     c.debug_trap = 0
+    c.trap_dropped = 0
+    c.flags_system &= ~<u64>F_RF                 # it held for the breakpoint check; IRET may set it for the next one
     rc = run_one(c)
     if rc == RC_NEXT:
-        c.flags_system &= ~<u64>F_RF
         bits = <u64>c.debug_trap
         c.debug_trap = 0
-        if trap:
+        if trap and not c.trap_dropped:
             bits |= DR6_BS
         if bits and not c.shadow_debug:
             take_debug_trap(c, bits)

@@ -4,6 +4,7 @@ from libc.string cimport memcpy, memset
 from emu.base.types cimport u8, u32, u64
 from emu.cpu.gen.features cimport (FEATURE_APIC, FEATURE_CLFSH, FEATURE_LM, FEATURE_PKU, FEATURE_SSE, FEATURE_X2APIC,
                                    FEATURE_XSAVE, FEATURE_XSAVEC)
+from emu.cpu.semantics.sse_state cimport (XSAVE_EXTENDED, XSAVE_PKRU, XSAVE_PKRU_BYTES, XSTATE_PKRU, XSTATE_SSE, XSTATE_X87)
 from emu.cpu.state cimport CR4_OSXSAVE, CR4_PKE, Cpu
 
 from emu.cpu.models import MODELS
@@ -22,12 +23,6 @@ cdef enum:
     W_SIZES_EBX = 9
     MAX_MODELS = 8
     MAX_BITS = 128
-    # components of the extended state: x87, SSE, PKRU; the standard form places PKRU right behind the header
-    XCR0_X87 = 1
-    XCR0_SSE = 2
-    XCR0_PKRU = 1 << 9
-    XSAVE_HEADER_END = 576
-    PKRU_BYTES = 8
 
 
 cdef struct Identity:
@@ -91,12 +86,12 @@ cdef u64 xcr0_mask(Cpu* c) noexcept nogil:
     """The bits that XCR0 may have."""
     if not has_feature(c, FEATURE_XSAVE):
         return 0
-    return XCR0_X87 | (XCR0_SSE if has_feature(c, FEATURE_SSE) else 0) | (XCR0_PKRU if has_feature(c, FEATURE_PKU) else 0)
+    return XSTATE_X87 | (XSTATE_SSE if has_feature(c, FEATURE_SSE) else 0) | (XSTATE_PKRU if has_feature(c, FEATURE_PKU) else 0)
 
 
 cdef u32 area_bytes(u64 components) noexcept nogil:
-    """Bytes of an XSAVE area with these components."""
-    return XSAVE_HEADER_END + (PKRU_BYTES if components & XCR0_PKRU else 0)
+    """Bytes of an XSAVE area with these components, in the standard format."""
+    return XSAVE_PKRU + XSAVE_PKRU_BYTES if components & XSTATE_PKRU else XSAVE_EXTENDED
 
 
 cdef void basic_leaf(Cpu* c, Identity* id, u32 leaf, u32 subleaf, u32* out) noexcept nogil:
@@ -142,11 +137,11 @@ cdef void basic_leaf(Cpu* c, Identity* id, u32 leaf, u32 subleaf, u32* out) noex
             out[2] = area_bytes(mask)
         elif subleaf == 1:
             out[0] = feature_word(c, W_D1_EAX)
-            if has_feature(c, FEATURE_XSAVEC):
-                out[1] = area_bytes(c.xcr0)
-        elif subleaf == 9 and mask & XCR0_PKRU:
-            out[0] = PKRU_BYTES
-            out[1] = XSAVE_HEADER_END
+            if has_feature(c, FEATURE_XSAVEC):       # the compacted format
+                out[1] = XSAVE_EXTENDED + (XSAVE_PKRU_BYTES if c.xcr0 & XSTATE_PKRU else 0)
+        elif subleaf == 9 and mask & XSTATE_PKRU:
+            out[0] = XSAVE_PKRU_BYTES
+            out[1] = XSAVE_PKRU
     elif leaf == 0x15:
         out[0] = 1                               # TSC = 25 MHz crystal * 40 / 1
         out[1] = 40

@@ -383,4 +383,6 @@ cdef int software_interrupt(Cpu* c, int vector, int kind) noexcept nogil:
     if result == 2:                                 # the task switch has happened: its fault is not the instruction's
         deliver_fault(c)
         return 0
+    if result == 0:
+        c.trap_dropped = 1
     return result

@@ -293,6 +293,7 @@ cdef struct Cpu:
     int stop_request             # set by another thread or a device: return to the caller soon
     int reset_request
     int debug_trap               # pending bits for DR6 after this instruction
+    int trap_dropped             # the instruction took TF off the program that ran it (INT n, SYSCALL): no single-step trap
     int shutdown                 # triple fault happened
     int debug_fault              # the #DB in flight is a fault (instruction breakpoint, general detect)
     int chain_length             # the latest faults, for explanations

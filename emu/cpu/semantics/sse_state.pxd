@@ -2,14 +2,14 @@
 from emu.base.types cimport u32, u64
 from emu.cpu.state cimport Cpu, Insn
 
-cdef enum:                       # XCR0 and XSTATE_BV bits; PKRU is the one extended component, so that it has the same place in
-                                 # both formats (cpuid.pyx tells it in leaf 0DH)
+cdef enum:                       # XCR0 and XSTATE_BV bits; the PKRU component in the standard format, as CPUID leaf 0xD tells it
     XSTATE_X87 = 1 << 0
     XSTATE_SSE = 1 << 1
     XSTATE_AVX = 1 << 2
     XSTATE_PKRU = 1 << 9
     XSAVE_HEADER = 512
     XSAVE_EXTENDED = 576
+    XSAVE_PKRU = 576             # standard form: right behind the header, as CPUID leaf 0xD says (cpu/cpuid.pyx)
     XSAVE_PKRU_BYTES = 8
 
 cdef int ldmxcsr(Cpu* c, Insn* i) noexcept nogil

@@ -177,6 +177,7 @@ cdef int save(Cpu* c, Insn* i, bint optimised, bint compact) noexcept nogil:
     cdef u8[LEGACY_BYTES] image
     cdef u64 pkru = c.pkru
     cdef int registers = visible_registers(c)
+    cdef int pkru_at = XSAVE_EXTENDED if compact else XSAVE_PKRU
     if xsave_check(c):
         return 1
     wanted = requested(c)
@@ -184,9 +185,10 @@ cdef int save(Cpu* c, Insn* i, bint optimised, bint compact) noexcept nogil:
     if compact and wanted & XSTATE_SSE and c.mxcsr != MXCSR_INITIAL:
         used |= XSTATE_SSE
     saved = used if optimised or compact else wanted
-    if area(c, i, XSAVE_EXTENDED + (XSAVE_PKRU_BYTES if saved & XSTATE_PKRU else 0), 64, True, &linear):
+    if area(c, i, pkru_at + XSAVE_PKRU_BYTES if saved & XSTATE_PKRU else XSAVE_EXTENDED, 64, True, &linear):
         return 1
-    if probe_area(c, linear, XSAVE_EXTENDED + (XSAVE_PKRU_BYTES if saved & XSTATE_PKRU else 0)):
+    if probe_area(c, linear, XSAVE_EXTENDED) or (saved & XSTATE_PKRU
+                                                 and probe_area(c, linear + <u64>pkru_at, XSAVE_PKRU_BYTES)):
         return 1
     if compact:
         header[0] = used
@@ -203,7 +205,7 @@ cdef int save(Cpu* c, Insn* i, bint optimised, bint compact) noexcept nogil:
         return 1
     if saved & XSTATE_SSE and store_area(c, linear + 160, image + 160, 16 * registers):
         return 1
-    if saved & XSTATE_PKRU and store_area(c, linear + XSAVE_EXTENDED, <const u8*>&pkru, 8):
+    if saved & XSTATE_PKRU and store_area(c, linear + <u64>pkru_at, <const u8*>&pkru, 8):
         return 1
     return store_area(c, linear + XSAVE_HEADER, <const u8*>header, 16 if compact else 8)
 
@@ -251,7 +253,7 @@ cdef int xrstor(Cpu* c, Insn* i) noexcept nogil:
     mxcsr = (<u32*>(image + 24))[0] if load_mxcsr else MXCSR_INITIAL
     if mxcsr & ~<u32>MXCSR_MASK:
         return set_fault(c, GP, True, 0)
-    if wanted & present & XSTATE_PKRU and load_area(c, linear + XSAVE_EXTENDED, <u8*>&pkru, 8):
+    if wanted & present & XSTATE_PKRU and load_area(c, linear + (XSAVE_EXTENDED if compact else XSAVE_PKRU), <u8*>&pkru, 8):
         return 1
     # --- nothing can fault from here on
     if wanted & XSTATE_X87:
