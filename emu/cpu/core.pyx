@@ -433,7 +433,7 @@ cdef class Core:
         self.c.seg[number].attributes = attributes
 
     def set_system(self, **values):
-        """Sets cr0, cr2, cr3, cr4, efer, cpl and descriptor tables (gdt_base, gdt_limit, idt_base, idt_limit)."""
+        """Sets cr0, cr2, cr3, cr4, efer, cpl, halted and descriptor tables (gdt_base, gdt_limit, idt_base, idt_limit)."""
         cdef Cpu* c = self.c
         for name, value in values.items():
             if name == "cr0": c.cr0 = value
@@ -446,6 +446,7 @@ cdef class Core:
             elif name == "gdt_limit": c.gdtr.limit = value
             elif name == "idt_base": c.idtr.base = value
             elif name == "idt_limit": c.idtr.limit = value
+            elif name == "halted": c.halted = value
             else: raise ValueError(name)
 
     def translate(self, u64 linear):
