@@ -32,6 +32,11 @@ cdef class Clock:
     def now_ns(self):
         return self.state.now_ns
 
+    @property
+    def next_deadline_ns(self):
+        """Virtual time of the earliest armed timer; None where none is armed."""
+        return None if self.state.next_deadline_ns == NEVER else self.state.next_deadline_ns
+
     def advance(self, u64 now_ns):
         """Moves time forward to `now_ns` and fires what is due on the way, each timer at its own deadline (for tests and idle jumps)."""
         while self.state.next_deadline_ns <= now_ns:

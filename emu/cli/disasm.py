@@ -33,8 +33,9 @@ def disasm_command(arguments: list[str]) -> int:
     if values["--mode"] not in ("16", "32", "64"):
         raise UsageError("--mode", f"unknown mode {values['--mode']!r}", "16, 32 or 64")
     address = read_integer("--at", values["--at"], 0, _ADDRESS_MAX)
-    from ..isa import disassemble
-    for at, data, text in disassemble(_read(what), int(values["--mode"]), address):
+    code = _read(what)
+    from ..isa.disassembly import disassemble
+    for at, data, text in disassemble(code, int(values["--mode"]), address):
         print(f"{at:16x}  {data.hex(' '):<45}  {text}")
     return 0
 

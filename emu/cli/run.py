@@ -117,46 +117,44 @@ class Script:
     """What --expect and --send ask for, in their order."""
 
     def __init__(self, steps: list[tuple[str, bytes]]) -> None:
-        self._steps = []
+        self._steps = steps
+        self._patterns: dict = {}
+        self._done = 0
         self._window = b""
         for kind, data in steps:
             if kind == "expect":
                 import re
                 try:
-                    self._steps.append((kind, re.compile(data)))
+                    self._patterns[data] = re.compile(data)
                 except re.error as error:
                     raise UsageError("--expect", f"{data.decode(errors='replace')!r} is no regular expression: {error}") from None
-            else:
-                self._steps.append((kind, data))
-        self.ends_run = bool(steps) and steps[-1][0] == "expect"
+        self._ends_run = bool(steps) and steps[-1][0] == "expect"
 
     @property
     def waiting(self) -> str:
         """The regular expression that is waited for; "" if none is."""
-        return self._steps[0][1].pattern.decode(errors="replace") if self._steps else ""
+        return self._steps[self._done][1].decode(errors="replace") if self._done < len(self._steps) else ""
 
     @property
     def matched(self) -> bool:
         """Whether the run has reached what was expected."""
-        return self.ends_run and not self._steps
+        return self._ends_run and self._done == len(self._steps)
 
     def feed(self, output: bytes) -> bytes:
         """Takes what the guest has sent; gives what is to be typed now."""
-        if not self._steps:
-            return b""
-        self._window += output
         typed = b""
-        while self._steps:
-            kind, step = self._steps[0]
+        self._window += output
+        while self._done < len(self._steps):
+            kind, data = self._steps[self._done]
             if kind == "send":
-                typed += step
+                typed += data
             else:
-                found = step.search(self._window)
+                found = self._patterns[data].search(self._window)
                 if found is None:
                     break
                 self._window = self._window[found.end():]
-            del self._steps[0]
-        self._window = self._window[-_WINDOW_BYTES:]
+            self._done += 1
+        self._window = self._window[-_WINDOW_BYTES:] if self._done < len(self._steps) else b""
         return typed
 
 
@@ -260,7 +258,7 @@ def _carry(machine, options: RunOptions, script: Script, interrupts: Interrupts,
             asked = typed.read()
             if QUIT in asked:
                 return "quit", 0, ""
-            if asked:
+            if asked and raw is not None:
                 raw.say(HELP_TEXT if HELP in asked else "\nemu: the monitor is not there yet\n")
         if interrupts.came:
             return "interrupted", INTERRUPTED, ""

@@ -45,7 +45,7 @@ class RawTerminal:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._saved: list | None = None
+        self._saved: list = []
         self._guardian = 0
         self._alive = -1
 
@@ -67,7 +67,8 @@ class RawTerminal:
         with contextlib.suppress(termios.error):  # the terminal itself may have gone
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._saved)
         if self._guardian:
-            os.write(self._alive, b".")
+            with contextlib.suppress(OSError):
+                os.write(self._alive, b".")
             os.close(self._alive)
             os.waitpid(self._guardian, 0)
 
@@ -91,10 +92,10 @@ class RawTerminal:
         try:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTTOU, signal.SIGTSTP):
                 signal.signal(number, signal.SIG_IGN)
-            keep = sorted((self._descriptor, read_end))
-            os.closerange(0, keep[0])
-            os.closerange(keep[0] + 1, keep[1])
-            os.closerange(keep[1] + 1, 65536)
+            for descriptor in os.listdir("/proc/self/fd"):
+                if int(descriptor) not in (self._descriptor, read_end):
+                    with contextlib.suppress(OSError):
+                        os.close(int(descriptor))
             if not os.read(read_end, 1):
                 termios.tcsetattr(self._descriptor, termios.TCSANOW, self._saved)
         finally:

@@ -403,7 +403,8 @@ cdef class Core:
         """All registers by name, as plain ints."""
         cdef Cpu* c = self.c
         values = {name: c.regs[k] for k, name in enumerate(_NAMES)}
-        values.update(rip=c.rip, rflags=all_flags(c), cr0=c.cr0, cr2=c.cr2, cr3=c.cr3, cr4=c.cr4, efer=c.efer, cpl=c.cpl)
+        values.update(rip=c.rip, rflags=all_flags(c), cr0=c.cr0, cr2=c.cr2, cr3=c.cr3, cr4=c.cr4, efer=c.efer, cpl=c.cpl,
+                      mxcsr=c.mxcsr)
         for k, name in enumerate(_SEGMENTS):
             values[name] = c.seg[k].selector
             values[name + "_base"] = c.seg[k].base

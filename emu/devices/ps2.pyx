@@ -15,7 +15,7 @@ from emu.base.clock cimport Clock, ClockState, Timer, timer_arm, timer_cancel, N
 from emu.base.errors import SnapshotError, UsageError
 from emu.base.line cimport Line, LineOutput, drive, line_output, pulse
 from emu.base.state cimport declare_state
-from emu.base.types cimport i32, u8, u16, u32, u64
+from emu.base.types cimport i32, u8, u64
 from emu.memory.space cimport Region, region
 
 cdef enum:
@@ -346,11 +346,12 @@ cdef void _schedule(Ps2State* ps2) noexcept nogil:
         timer_arm(ps2.clock, &ps2.timer, ps2.clock.now_ns + BYTE_NS)
 
 
-cdef void _fill(Ps2State* ps2, u8 byte, int source) noexcept nogil:
+cdef void _fill(Ps2State* ps2, u8 byte, int source, bint as_mouse=False) noexcept nogil:
+    """Puts a byte into the output buffer; the controller can make its own look like the mouse's (`as_mouse`)."""
     ps2.output = byte
     ps2.source = source
     ps2.status = (ps2.status | STATUS_OUTPUT_FULL) & (0xFF ^ STATUS_MOUSE)
-    if source == FROM_MOUSE:
+    if source == FROM_MOUSE or as_mouse:
         ps2.status |= STATUS_MOUSE
     _update_irq(ps2)
 
@@ -420,9 +421,7 @@ cdef void _data_write(void* owner, u64 offset, int size, u64 value) noexcept nog
     elif command == 0xD2:
         _fill(ps2, byte, FROM_CONTROLLER)
     elif command == 0xD3:
-        _fill(ps2, byte, FROM_CONTROLLER)
-        ps2.status |= STATUS_MOUSE
-        _update_irq(ps2)
+        _fill(ps2, byte, FROM_CONTROLLER, True)
     elif command == 0xD4:
         ps2.ram[0] &= 0xFF ^ CONFIG_MOUSE_OFF            # the controller drives the line, which opens it
         _mouse_command(ps2, byte)

@@ -1,7 +1,7 @@
 # The 16550A serial port.
 from emu.base.clock cimport ClockState, Timer
 from emu.base.line cimport Line, LineOutput
-from emu.base.types cimport u8, u32, u64
+from emu.base.types cimport u8
 from emu.devices.backend.char cimport CharBackend, CharState
 from emu.memory.space cimport Region
 

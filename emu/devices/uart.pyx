@@ -11,11 +11,11 @@
 #   program neither.
 import cython
 
-from emu.base.clock cimport Clock, ClockState, timer_arm, timer_cancel, NEVER
+from emu.base.clock cimport Clock, timer_arm, timer_cancel, NEVER
 from emu.base.errors import SnapshotError
 from emu.base.line cimport drive, line_output
 from emu.base.state cimport declare_state
-from emu.base.types cimport u8, u32, u64
+from emu.base.types cimport u8, u64
 from emu.devices.backend.char cimport CharBackend, char_available, char_get, char_put
 from emu.devices.narrow cimport read_bytes, write_bytes
 from emu.memory.space cimport region

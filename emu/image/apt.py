@@ -178,7 +178,8 @@ def read_files(archive: pathlib.Path, wanted: Callable[[str], bool]) -> dict[str
                         file = tar.extractfile(member)
                         if file is not None:
                             found[path] = file.read()
-            process.stdout.read()
+            while process.stdout is not None and process.stdout.read(1 << 16):
+                pass  # the padding after the end of the archive
         except (tarfile.TarError, EOFError) as error:
             raise ImageError(archive.name, f"not a Debian package that can be read: {error}") from None
     if process.returncode:

@@ -47,17 +47,18 @@ def choose(modules: dict[str, bytes], wanted: list[str], builtin: set[str]) -> t
     for name in wanted:
         take(name.replace("-", "_"), "the recipe")
 
-    def closure(name: str, seen: list[str]) -> list[str]:
+    def closure(name: str, order: list[str], entered: set[str]) -> list[str]:
+        entered.add(name)
         for part in needs[name]:
-            if part in needs and part not in seen:
-                closure(part, seen)
-                seen.append(part)
-        return seen
+            if part in needs and part not in entered:
+                closure(part, order, entered)
+                order.append(part)
+        return order
 
     chosen = sorted(needs, key=by_name.__getitem__)
     lines = []
     for name in chosen:
-        last_first = reversed(closure(name, []))  # modprobe loads a line of modules.dep from its end
+        last_first = reversed(closure(name, [], set()))  # modprobe loads a line of modules.dep from its end
         lines.append(f"{by_name[name]}: {' '.join(by_name[part] for part in last_first)}".rstrip() + "\n")
     dependencies = "".join(lines)
     aliases = "".join(f"alias {alias} {name}\n" for name in chosen for alias in information(modules[by_name[name]], "alias"))

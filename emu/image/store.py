@@ -140,7 +140,7 @@ class Store:
 
     def _collect(self) -> None:
         """Deletes what no name refers to, and what an interrupted write left. Only with the lock held."""
-        used = set()
+        used: set[str] = set()
         for name in self.names():
             try:
                 record = self.read(name)

@@ -84,6 +84,11 @@ def test_read_states_drops_what_was_announced_but_not_executed():
     assert [s.values["rip"] for s in states_of(text)] == [0x1000, 0x1002]
 
 
+def test_read_states_value_that_comes_back_is_seen():
+    values = [5, 0xF << 60, 5, 0xF << 60]
+    assert [s.values["rax"] for s in states_of("".join(record(0x1000, value) for value in values))] == values
+
+
 def test_read_states_tells_interrupts_and_exceptions_apart():
     text = record(0x1000) + EXCEPTION + body(0x1000) + record(0x9000) + record(0x9002) + INTERRUPT + body(0x9004) + record(0x8000)
     states = states_of(text)

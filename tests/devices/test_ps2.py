@@ -91,8 +91,11 @@ def test_enable_and_disable_commands_change_the_config_byte():
 
 def test_aux_loop_marks_the_byte_as_the_mouses():
     port = Port()
+    port.command(0x60, 0x47)
+    keyboard, mouse = listen(port.controller.keyboard_irq), listen(port.controller.mouse_irq)
     port.command(0xD3, 0x5A)
     assert port.status() & 0x21 == 0x21
+    assert (keyboard, mouse) == ([], [1])        # Linux finds IRQ 12 by this
     assert port.controller.read(DATA) == 0x5A
     port.command(0xD2, 0x5A)
     assert port.status() & 0x21 == 0x01

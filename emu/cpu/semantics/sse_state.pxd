@@ -9,7 +9,7 @@ cdef enum:                       # XCR0 and XSTATE_BV bits; the PKRU component i
     XSTATE_PKRU = 1 << 9
     XSAVE_HEADER = 512
     XSAVE_EXTENDED = 576
-    XSAVE_PKRU = 2688
+    XSAVE_PKRU = 576             # standard form: right behind the header, as CPUID leaf 0xD says (cpu/cpuid.pyx)
     XSAVE_PKRU_BYTES = 8
 
 cdef int ldmxcsr(Cpu* c, Insn* i) noexcept nogil

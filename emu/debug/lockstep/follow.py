@@ -16,7 +16,8 @@ GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
            "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr")
 NARROW = set(GENERAL[:8]) | {"rip", "rflags", "cr0", "cr2", "cr3", "cr4", "gdt.base", "idt.base"} | {s + ".base" for s in SEGMENTS}
-SEGMENT_FLAGS = 0x00F0FF00       # the attributes; QEMU keeps limit bits between them
+SEGMENT_FLAGS = 0x00F0FE00       # the attributes but the accessed bit, which QEMU sets in memory only; it keeps limit bits between them
+TASK_BUSY = 0x200                # likewise of TR
 RFLAGS_COMPARED = 0x3F7FD5 & ~0x10000       # RF: QEMU does not clear it after every instruction (it acts on faults only)
 
 # What an instruction of the outside gives may differ: we take QEMU's result and go on.
@@ -113,12 +114,13 @@ def normal(values: Mapping[str, int], wide: bool) -> dict[str, int]:
     result["rflags"] &= RFLAGS_COMPARED
     for segment in SEGMENTS:
         result[segment + ".flags"] &= SEGMENT_FLAGS
-        if values[segment] & 0xFFFC == 0 and values["cr0"] & 1 and not values["rflags"] & 1 << 17 or wide and segment in ("es", "ss", "ds"):
+        if segment != "tr" and values[segment] & 0xFFFC == 0 and values["cr0"] & 1 and not values["rflags"] & 1 << 17 or wide and segment in ("es", "ss", "ds"):
             del result[segment + ".flags"], result[segment + ".limit"]      # null, or not looked at in 64-bit mode
             if segment not in ("fs", "gs"):
                 del result[segment + ".base"]
+    result["tr.flags"] &= ~TASK_BUSY
     for number in range(8):
-        if not values.get("ftw", 0) >> number & 1:
+        if not values["ftw"] >> number & 1:
             result.pop(f"fpr{number}", None)                    # empty: what it held before is nobody's business
     if not wide:
         for name in NARROW & result.keys():
@@ -183,7 +185,7 @@ def follow(states: Iterator[State], follower: Follower, keep_going: bool = True,
                 follower.load(after.values)                     # interrupted half-way: ours may have done more turns
                 ours = follower.registers()
             if ended:
-                break
+                return report                                   # in the middle of one: nothing to stand at
         report.exceptions += len(before.exceptions)
         names = compare(ours, after.values, after.wide)
         if names and before.exceptions and after.kind != HARDWARE and ours["rip"] != after.values["rip"]:

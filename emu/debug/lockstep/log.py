@@ -80,8 +80,8 @@ class Dump:
         """All values after these lines, and whether the general registers were shown with 64 bits."""
         last, values, wide = self._lines, self.values.copy(), False
         for line in lines:
-            key = line[:5]
-            if key[:3] == b"RAX":
+            key = line[:line.find(b"=")]
+            if key == b"RAX":
                 wide = True
             if last.get(key) != line:
                 last[key] = line

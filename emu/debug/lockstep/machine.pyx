@@ -79,6 +79,13 @@ cdef class MachineFollower:
         c.idtr.base = values["idt.base"]
         c.idtr.limit = values["idt.limit"]
         c.mxcsr = values["mxcsr"]
+        c.fpu.control = values["fcw"]
+        c.fpu.status = values["fsw"]
+        c.fpu.valid = values["ftw"]
+        for k in range(8):
+            value = values[f"fpr{k}"]
+            c.fpu.st[k].significand = value & <u64>0xFFFFFFFFFFFFFFFF
+            c.fpu.st[k].sign_exponent = value >> 64
         for k, name in enumerate(_XMM):
             value = values.get(name)
             if value is not None:
@@ -98,7 +105,7 @@ cdef class MachineFollower:
         values.update({"rip": c.rip, "rflags": all_flags(c), "cr0": c.cr0, "cr2": c.cr2, "cr3": c.cr3, "cr4": c.cr4, "efer": c.efer,
                        "cpl": c.cpl, "dr0": c.dr[0], "dr1": c.dr[1], "dr2": c.dr[2], "dr3": c.dr[3], "dr6": c.dr[6], "dr7": c.dr[7],
                        "gdt.base": c.gdtr.base, "gdt.limit": c.gdtr.limit, "idt.base": c.idtr.base, "idt.limit": c.idtr.limit,
-                       "mxcsr": c.mxcsr})
+                       "mxcsr": c.mxcsr, "fcw": c.fpu.control, "fsw": c.fpu.status, "ftw": c.fpu.valid})
         for name, number in _SEGMENTS:
             k = number
             values[name] = c.seg[k].selector
@@ -107,6 +114,8 @@ cdef class MachineFollower:
             values[name + ".flags"] = <u32>(c.seg[k].attributes & 0xFF) << 8 | <u32>(c.seg[k].attributes >> 8 & 0xF) << 20
         for k, name in enumerate(_XMM):
             values[name] = c.xmm[k].low | <object>c.xmm[k].high << 64
+        for k in range(8):
+            values[f"fpr{k}"] = c.fpu.st[k].significand | <object>c.fpu.st[k].sign_exponent << 64
         return values
 
     def step(self):

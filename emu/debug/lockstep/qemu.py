@@ -327,12 +327,14 @@ class Qemu:
         for thread in threads:
             thread.start()
         self.gdb.resume()
-        count, state = 0, None
+        count, state, last = 0, None, -1
         try:
             for state in read_states(iter(chunks.get, None)):
-                count += 1
-                if count == instructions:
-                    self.gdb.interrupt()
+                if state.values["rip"] != last:                 # all turns of a string instruction count once
+                    last = state.values["rip"]
+                    count += 1
+                    if count == instructions:
+                        self.gdb.interrupt()
                 yield state
             threads[1].join()
             values, wide = self.registers()                     # where the guest stands, after the last instruction logged

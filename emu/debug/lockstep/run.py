@@ -15,6 +15,8 @@ from emu.debug.lockstep.qemu import Qemu
 
 LINUX_ENTRY = 0x100000                           # of a bzImage's protected-mode code (Linux boot protocol, code32_start)
 
+MEMORY_LIMIT = 32                                # words of RAM that are told
+
 # Makes our side from RAM contents and MSRs: the lowest layer that can is given by the caller.
 MakeFollower = Callable[[bytes, dict[int, int], str], Follower]
 
@@ -128,8 +130,8 @@ def sample(qemu: Qemu, make_follower: MakeFollower, options: argparse.Namespace,
     with contextlib.closing(qemu.states(options.instructions)) as states:
         report = follow(_from(first, states), follower, not options.first, options.limit, progress)
     progress(report)
-    if report.last is not None and not report.differences:
-        memory = compare_memory(follower.read_physical, qemu.ram)
+    if report.last is not None:
+        memory = compare_memory(follower.read_physical, qemu.ram, limit=MEMORY_LIMIT)
         marks = [word for word in memory if word.accessed_or_dirty_only]
         for word in memory:
             if not word.accessed_or_dirty_only:

@@ -5,9 +5,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from emu.base.errors import SnapshotError
-from emu.base.line cimport Line, LineOutput, drive, line_output
+from emu.base.line cimport drive, line_output
 from emu.base.state cimport declare_state
-from emu.base.types cimport u8, u32, u64
+from emu.base.types cimport u8, u32
 
 
 cdef void char_put(CharState* stream, u8 byte) noexcept nogil:

@@ -1,5 +1,5 @@
 # A disk's bytes: a base (raw file, or anything that reads and writes at offsets) and a copy-on-write overlay in memory.
-from emu.base.types cimport u8, u32, u64
+from emu.base.types cimport u8, u64
 
 cdef enum:
     SECTOR_BYTES = 512
@@ -43,4 +43,5 @@ cdef class DiskBackend:
     cdef DiskState state
     cdef object _base
     cdef readonly str name
-    cdef int set_base(self, u64 size, disk_read_fn read, disk_write_fn write, disk_flush_fn flush, void* owner, object base) except -1
+    cdef int set_base(self, u64 size, disk_read_fn read, disk_write_fn write, disk_flush_fn flush, void* owner,
+                      object base) except -1

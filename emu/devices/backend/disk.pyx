@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from emu.base.errors import ImageError, ResourceError, SnapshotError, UsageError
-from emu.base.types cimport u8, u32, u64
+from emu.base.types cimport u8, u64
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t pread(int fd, void* data, size_t length, long long offset)
@@ -253,7 +253,8 @@ cdef class DiskBackend:
         disk._prepare(False, False, overlay_limit)
         return disk
 
-    cdef int set_base(self, u64 size, disk_read_fn read, disk_write_fn write, disk_flush_fn flush, void* owner, object base) except -1:
+    cdef int set_base(self, u64 size, disk_read_fn read, disk_write_fn write, disk_flush_fn flush, void* owner,
+                      object base) except -1:
         """Gives the disk its base of `size` bytes; `base` keeps `owner` alive. Image formats join here."""
         self.state.base_bytes = size
         self.state.bytes = (size + SECTOR_BYTES - 1) // SECTOR_BYTES * SECTOR_BYTES
@@ -334,13 +335,14 @@ cdef class DiskBackend:
                 continue
             for n in range(LEAF_CLUSTERS):
                 if self.state.overlay[k][n] != NULL:
-                    yield ((k * LEAF_CLUSTERS + n) * CLUSTER_BYTES,
-                           None if self.state.overlay[k][n] == ZERO_CLUSTER else (<const u8*>self.state.overlay[k][n])[:CLUSTER_BYTES])
+                    data = None
+                    if self.state.overlay[k][n] != ZERO_CLUSTER:
+                        data = (<const u8*>self.state.overlay[k][n])[:CLUSTER_BYTES]
+                    yield (k * LEAF_CLUSTERS + n) * CLUSTER_BYTES, data
 
     def set_clusters(self, clusters):
         """Replaces the overlay by what `clusters()` gave; raises SnapshotError where it does not fit this disk."""
         cdef u8** place
-        cdef u8* fresh
         clusters = list(clusters)
         for offset, data in clusters:
             if (self.state.overlay == NULL or offset % CLUSTER_BYTES or not 0 <= offset < self.state.bytes

@@ -89,8 +89,8 @@ cdef class PciBus:
     cdef list _devices
     cdef readonly object fields
     cdef readonly Region region
-    cdef readonly tuple intx             # wire n: I/O APIC input 16 + n
-    cdef readonly tuple isa_irq          # ISA interrupt n, as PIRQ registers route the wires to it
+    cdef tuple _intx
+    cdef tuple _isa_irq
     cdef readonly LineOutput reset_request
     cdef int connect_msi(self, msi_fn send, void* owner, object keep) except -1
 

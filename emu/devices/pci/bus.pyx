@@ -14,7 +14,7 @@ from emu.base.pci_routing import INTX_NETS
 from emu.base.state cimport declare_state
 from emu.base.types cimport u8, u16, u32, u64
 from emu.memory.ports cimport Ports, port_map, port_unmap
-from emu.memory.space cimport PhysicalMemory, Region, read_fn, region, space_map, space_unmap, write_fn
+from emu.memory.space cimport PhysicalMemory, read_fn, region, space_map, space_unmap, write_fn
 
 cdef enum:
     ADDRESS_ENABLE = 0x80000000
@@ -170,8 +170,10 @@ cdef void set_intx(PciFunction* function, bint level) noexcept nogil:
 
 
 cdef void send_message(PciFunction* function, u64 address, u32 data) noexcept nogil:
-    """Sends a message-signalled interrupt."""
+    """Sends a message-signalled interrupt, which is a write by the function: lost where it may not master the bus (6.8.3)."""
     cdef PciBusState* bus = function.bus
+    if not function.config[PCI_COMMAND] & COMMAND_MASTER:
+        return
     bus.messages += 1
     bus.message_address = address
     bus.message_data = data
@@ -244,8 +246,8 @@ cdef void _write(void* owner, u64 offset, int size, u64 value) noexcept nogil:
 cdef class PciBus:
     """PCI bus 0 with nothing on it; devices put themselves there.
 
-    memory and ports: where BARs appear. The board maps `region` (8 ports) at 0xCF8 and connects `intx[n]` for n in 0..7
-    (I/O APIC input 16 + n, active-high level inside this program), `isa_irq[n]` for the IRQs that PIRQ registers may name,
+    memory and ports: where BARs appear. The board maps `region` (8 ports) at 0xCF8 and connects `intx(n)` for n in 0..7
+    (I/O APIC input 16 + n, active-high level inside this program), `isa_irq(n)` for the IRQs that PIRQ registers may name,
     `reset_request` (a pulse) and, in C, `connect_msi`.
     """
 
@@ -257,8 +259,8 @@ cdef class PciBus:
         self._devices = []
         bus.space = &memory.space
         bus.ports = &ports.space
-        self.intx = tuple([line_output(&bus.intx[k], self) for k in range(PCI_NETS)])
-        self.isa_irq = tuple([line_output(&bus.isa[k], self) for k in range(16)])
+        self._intx = tuple([line_output(&bus.intx[k], self) for k in range(PCI_NETS)])
+        self._isa_irq = tuple([line_output(&bus.isa[k], self) for k in range(16)])
         self.reset_request = line_output(&bus.reset, self)
         self.region = region("pci configuration", 8, _read, _write, bus, self)
         fields = declare_state("pci", self)
@@ -289,6 +291,14 @@ cdef class PciBus:
         """Resets the bus; each device has a `reset` of its own."""
         self.state.address = 0
         self.state.reset_control = 0
+
+    def intx(self, int net):
+        """Interrupt wire `net` (0..7): the output for I/O APIC input 16 + net."""
+        return self._intx[net]
+
+    def isa_irq(self, int irq):
+        """ISA interrupt `irq` (0..15): the output as the ISA bridge's PIRQ registers route the wires to it."""
+        return self._isa_irq[irq]
 
     @property
     def last_message(self):
@@ -329,7 +339,8 @@ cdef class PciBus:
             if function.config[PCI_INTERRUPT_PIN]:
                 net = ((function.devfn >> 3) + function.config[PCI_INTERRUPT_PIN] - 1) % PCI_NETS
                 function_write(function, PCI_INTERRUPT_LINE, 1, irqs[net % 4])
-            function_write(function, PCI_COMMAND, 2, get_config(function, PCI_COMMAND, 2) | COMMAND_PORTS | COMMAND_MEMORY | COMMAND_MASTER)
+            function_write(function, PCI_COMMAND, 2,
+                           get_config(function, PCI_COMMAND, 2) | COMMAND_PORTS | COMMAND_MEMORY | COMMAND_MASTER)
         if self.state.isa_bridge != NULL:
             for k in range(4):
                 function_write(self.state.isa_bridge, PIRQ_ROUTE + k, 1, irqs[k])
@@ -388,7 +399,8 @@ cdef class PciDevice:
         cdef PciFunction* function = &self.function
         for k in range(256):
             if k != PCI_STATUS and (function.config[k] ^ function.initial[k]) & ~function.writable[k] & 0xFF:
-                raise SnapshotError(f"{self.fields.component}.config", f"{function.config[k]:#x} at {k:#x}", "what this device has there")
+                raise SnapshotError(f"{self.fields.component}.config", f"{function.config[k]:#x} at {k:#x}",
+                                    "what this device has there")
         if function.intx > 1:
             raise SnapshotError(f"{self.fields.component}.intx", str(function.intx), "0 or 1")
         _remap(function.bus)
@@ -451,5 +463,6 @@ cdef class IsaBridge(PciDevice):
             set_config(&self.function, PIRQ_ROUTE + offset, 1, PIRQ_OFF)
             _set_writable(&self.function, PIRQ_ROUTE + offset, 1, 0x8F)
         _set_writable(&self.function, 0x4C, 4, 0x0000FFFF)       # recovery timer, X-bus chip select
+        _set_writable(&self.function, 0x82, 1, 0x0F)             # deterministic latency control
         self.plug()
         bus.state.isa_bridge = &self.function

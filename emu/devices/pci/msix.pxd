@@ -1,6 +1,6 @@
 # MSI-X: a table of messages in a BAR of the function, one per interrupt source.
 from emu.base.types cimport u8, u16, u32, u64
-from emu.devices.pci.bus cimport PciDevice, PciFunction
+from emu.devices.pci.bus cimport PciFunction
 
 cdef enum:
     MSIX_VECTORS = 32                    # at most, per function

@@ -1,6 +1,6 @@
 # MSI-X: a table of messages in a BAR of the function, one per interrupt source. Source: PCI Local Bus 3.0, 6.8.2.
 from emu.base.state cimport StateFields
-from emu.base.types cimport u8, u16, u32, u64
+from emu.base.types cimport u16, u32, u64
 from emu.devices.pci.bus cimport PciFunction, add_bar, add_capability, get_config, send_message, set_config
 
 cdef enum:

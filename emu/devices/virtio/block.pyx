@@ -197,8 +197,8 @@ cdef int _process(void* owner, int index) noexcept nogil:
     cdef u64 moved = 0
     cdef u32 written
     cdef u8 answer
-    cdef int done, status
-    for done in range(CHAINS):
+    cdef int _done, status
+    for _done in range(CHAINS):
         status = queue_pop(&virtio.queue[index], virtio.space, &virtio.chain)
         if status <= 0:
             return status

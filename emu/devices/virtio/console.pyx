@@ -66,8 +66,8 @@ cdef int _transmit(ConsoleState* console) noexcept nogil:
     cdef u8 piece[PIECE_BYTES]
     cdef u64 budget = CHAR_BURST_BYTES
     cdef u64 length, k
-    cdef int done, status
-    for done in range(CHAINS):
+    cdef int _done, status
+    for _done in range(CHAINS):
         status = queue_pop(&virtio.queue[TRANSMIT], virtio.space, &virtio.chain)
         if status <= 0:
             return status

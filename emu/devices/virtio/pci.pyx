@@ -8,8 +8,8 @@ from emu.base.clock cimport Clock, NEVER, timer_arm, timer_cancel
 from emu.base.errors import SnapshotError
 from emu.base.state cimport StateFields
 from emu.base.types cimport u8, u16, u32, u64
-from emu.devices.pci.bus cimport (PCI_CAPABILITIES, PCI_INTERRUPT_PIN, PCI_SUBSYSTEM, PCI_SUBSYSTEM_VENDOR, PciBus, PciFunction,
-                                  add_bar, add_capability, get_config, set_config, set_intx)
+from emu.devices.pci.bus cimport (COMMAND_MASTER, PCI_COMMAND, PCI_INTERRUPT_PIN, PCI_SUBSYSTEM, PCI_SUBSYSTEM_VENDOR, PciBus,
+                                  PciFunction, add_bar, add_capability, get_config, set_config, set_intx)
 from emu.devices.pci.msix cimport (NO_VECTOR, add_msix, declare_msix, msix_control_written, msix_enabled, msix_raise,
                                    msix_reset)
 from emu.devices.virtio.queue cimport QUEUE_MAXIMUM, VirtQueue, queue_reset, queue_should_signal
@@ -115,6 +115,8 @@ cdef void _work(void* owner, u64 now_ns) noexcept nogil:
     cdef VirtioState* virtio = <VirtioState*>owner
     cdef u16 waiting = virtio.waiting
     cdef int k, status
+    if not virtio.function.config[PCI_COMMAND] & COMMAND_MASTER:
+        return                           # it waits until the function may reach memory, see _after_config_write
     virtio.waiting = 0
     for k in range(virtio.queues):
         if waiting >> k & 1 and not virtio.status & STATUS_NEEDS_RESET:
@@ -311,6 +313,8 @@ cdef void _after_config_write(void* owner, int offset, int size) noexcept nogil:
         _write(owner, target, length, get_config(virtio.function, virtio.access_capability + 16, length))
     msix_control_written(&virtio.msix)
     _update_intx(virtio)
+    if virtio.waiting and virtio.timer.deadline_ns == NEVER:
+        timer_arm(virtio.clock, &virtio.timer, virtio.clock.now_ns + virtio.latency_ns)
 
 
 cdef int _add_structure(PciFunction* function, u8 kind, u32 offset, u32 length, int capability_bytes) except -1:
@@ -393,7 +397,8 @@ cdef class VirtioDevice(PciDevice):
         for k in range(virtio.queues):
             queue = &virtio.queue[k]
             for name, kind, address in (
-                    ("size", "u16", <u64>&queue.size), ("vector", "u16", <u64>&queue.vector), ("enabled", "u8", <u64>&queue.enabled),
+                    ("size", "u16", <u64>&queue.size), ("vector", "u16", <u64>&queue.vector),
+                    ("enabled", "u8", <u64>&queue.enabled),
                     ("indirect", "u8", <u64>&queue.indirect), ("event_index", "u8", <u64>&queue.event_index),
                     ("descriptors", "u64", <u64>&queue.descriptors), ("driver", "u64", <u64>&queue.driver),
                     ("device", "u64", <u64>&queue.device), ("next_available", "u16", <u64>&queue.next_available),

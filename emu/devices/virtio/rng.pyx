@@ -57,8 +57,8 @@ cdef int _process(void* owner, int index) noexcept nogil:
     cdef VirtioState* virtio = rng.virtio
     cdef u64 buffer[CHAIN_WORDS]
     cdef u64 length
-    cdef int done, status, k
-    for done in range(CHAINS):
+    cdef int _done, status, k
+    for _done in range(CHAINS):
         status = queue_pop(&virtio.queue[index], virtio.space, &virtio.chain)
         if status <= 0:
             return status

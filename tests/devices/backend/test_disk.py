@@ -15,7 +15,8 @@ def image(tmp_path, size=SIZE):
     return path
 
 
-steps = st.lists(st.tuples(st.sampled_from(("write", "zero", "read")), st.integers(0, SIZE + 600), st.integers(0, 10000)), max_size=25)
+steps = st.lists(st.tuples(st.sampled_from(("write", "zero", "read")), st.integers(0, SIZE + 600), st.integers(0, 10000)),
+                 max_size=25)
 
 
 @settings(max_examples=60, deadline=None)

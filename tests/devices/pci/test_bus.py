@@ -39,8 +39,7 @@ class Board:
 
 
 def levels(bus):
-    state = bus.fields.get()
-    return [state[f"intx{k}_level"] for k in range(8)], [state[f"isa{k}_level"] for k in range(16)]
+    return [bus.intx(k).level for k in range(8)], [bus.isa_irq(k).level for k in range(16)]
 
 
 def test_linux_type_1_probe():
@@ -232,7 +231,8 @@ def test_restored_bars_are_mapped():
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 255), st.sampled_from((1, 2, 4)), st.integers(0, 0xFFFFFFFF)), max_size=60))
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 255), st.sampled_from((1, 2, 4)), st.integers(0, 0xFFFFFFFF)),
+                max_size=60))
 def test_any_configuration_traffic_keeps_bars_apart(steps):
     board = Board(slots=(2, 3))
     for slot, register, size, value in steps:

@@ -101,7 +101,8 @@ def test_header_may_share_the_first_segment():
     assert disk.backend.read(3 * 512, 512) == b"\x77" * 512
 
 
-@pytest.mark.parametrize("sector, length", [(SECTORS, 512), (SECTORS - 1, 1024), (2**64 - 1, 512), (2**55, 512), (0, 100), (0, 513)])
+@pytest.mark.parametrize("sector, length", [(SECTORS, 512), (SECTORS - 1, 1024), (2**64 - 1, 512), (2**55, 512),
+                                            (0, 100), (0, 513)])
 def test_out_of_range_or_uneven_is_an_error(sector, length):
     disk = Disk()
     assert disk.request(READ, sector, [(BUFFER, length, True)])[0] == ERROR
@@ -129,7 +130,8 @@ def test_identity_too_long_is_refused():
 
 
 @pytest.mark.parametrize("sector, count, flags, status", [
-    (0, 8, 0, OK), (0, 16385, 0, ERROR), (SECTORS, 1, 0, ERROR), (2**63, 1, 0, ERROR), (0, 1, 2, UNSUPPORTED), (0, 1, 1, UNSUPPORTED)])
+    (0, 8, 0, OK), (0, 16385, 0, ERROR), (SECTORS, 1, 0, ERROR), (2**63, 1, 0, ERROR), (0, 1, 2, UNSUPPORTED),
+    (0, 1, 1, UNSUPPORTED)])
 def test_discard_ranges_are_checked(sector, count, flags, status):
     disk = Disk()
     disk.memory[BUFFER:BUFFER + 16] = struct.pack("<QII", sector, count, flags)
@@ -150,7 +152,8 @@ def test_readonly_disk_refuses_writes(tmp_path):
 
 @pytest.mark.parametrize("segments", [
     [(HEADER, 15, False), (STATUS, 1, True)], [(HEADER, 16, False)], [(STATUS, 1, True)],
-    [(HEADER, 16, False), (0xF0000000, 512, True), (STATUS, 1, True)], [(HEADER, 16, False), (BUFFER, 512, True), (0xF0000000, 1, True)]])
+    [(HEADER, 16, False), (0xF0000000, 512, True), (STATUS, 1, True)],
+    [(HEADER, 16, False), (BUFFER, 512, True), (0xF0000000, 1, True)]])
 def test_malformed_request_needs_a_reset(segments):
     disk = Disk()
     disk.memory[HEADER:HEADER + 16] = struct.pack("<IIQ", READ, 0, 0)

@@ -99,6 +99,19 @@ def test_request_is_served_after_a_short_time_and_interrupts():
     assert intx(board) == 0
 
 
+def test_without_bus_mastering_work_waits():
+    board = make_board()
+    queue, = board.start()
+    command = config(board, 4, 2)
+    board.device.write(4, 2, command & ~4)
+    queue.offer(queue.chain([(BUFFER, 8, True)]))
+    board.wait()
+    assert queue.take() == []
+    board.device.write(4, 2, command)
+    board.wait()
+    assert queue.take() == [(0, 8)]
+
+
 def test_no_interrupt_flag_is_honoured():
     board = make_board()
     queue, = board.start()
@@ -361,7 +374,8 @@ def test_any_ring_is_survived(table, inner, heads, features):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 0x4000 - 8), st.sampled_from((1, 2, 4, 8)), st.integers(0, 2**64 - 1)), max_size=80),
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 0x4000 - 8), st.sampled_from((1, 2, 4, 8)), st.integers(0, 2**64 - 1)),
+                max_size=80),
        st.lists(st.tuples(st.integers(0, 0x3C), st.integers(0, 0xFFFF)), max_size=20))
 def test_any_register_traffic_is_survived(steps, common):
     board = make_board()

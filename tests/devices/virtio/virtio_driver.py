@@ -72,8 +72,8 @@ class Queue:
         board.put(28, 2, 1)
 
     def descriptor(self, place, address, length, flags=0, following=0, table=None):
-        table = self.table if table is None else table
-        self.board.memory.physical[table + 16 * place:table + 16 * place + 16] = struct.pack("<QIHH", address, length, flags, following)
+        start = (self.table if table is None else table) + 16 * place
+        self.board.memory.physical[start:start + 16] = struct.pack("<QIHH", address, length, flags, following)
 
     def chain(self, segments, first=0, indirect=False):
         """Writes a chain of (address, length, writable) and returns its head."""
