@@ -452,7 +452,7 @@ cdef class Core:
         self.c.seg[number].attributes = attributes
 
     def set_system(self, **values):
-        """Sets cr0, cr2, cr3, cr4, efer, cpl and descriptor tables (gdt_base, gdt_limit, idt_base, idt_limit)."""
+        """Sets cr0, cr2, cr3, cr4, efer, cpl, halted and descriptor tables (gdt_base, gdt_limit, idt_base, idt_limit)."""
         cdef Cpu* c = self.c
         for name, value in values.items():
             if name == "cr0": c.cr0 = value
@@ -465,7 +465,21 @@ cdef class Core:
             elif name == "gdt_limit": c.gdtr.limit = value
             elif name == "idt_base": c.idtr.base = value
             elif name == "idt_limit": c.idtr.limit = value
+            elif name == "halted": c.halted = value
             else: raise ValueError(name)
+
+    def set_memory_types(self, u64 hole, u64 size):
+        """The MTRRs as firmware leaves them: write-back, but for the video window and [hole, hole + size) (size a power of
+        two that hole is a multiple of), which are uncached; ROM is write-protected."""
+        cdef Cpu* c = self.c
+        cdef int k
+        c.mtrr_def_type = 0xC06
+        c.mtrr_fixed[0] = c.mtrr_fixed[1] = <u64>0x0606060606060606
+        c.mtrr_fixed[2] = 0
+        for k in range(3, 11):
+            c.mtrr_fixed[k] = <u64>0x0505050505050505
+        c.mtrr_variable[0] = hole
+        c.mtrr_variable[1] = (((<u64>1 << c.physical_bits) - 1) & ~(size - 1)) | 0x800
 
     def translate(self, u64 linear):
         """The physical address of a linear one, by the present tables, or None; changes no state but accessed bits."""
