@@ -42,6 +42,8 @@ def _machine_arguments(options: RunOptions) -> dict:
     image, kernel, initrd, append, memory = options.image, options.kernel, options.initrd, options.append, options.memory
     if image is None and kernel is None and not options.disks:
         image = _EMBEDDED
+        if append is None and not options.script and not _is_terminal(0):
+            append = "batch"          # nobody will type: the guest shows what it can, and powers off
     elif image is not None and not os.path.exists(image):
         record = _find_pulled(image)
         kernel, initrd = str(record["kernel"]), options.initrd or str(record["initrd"])
