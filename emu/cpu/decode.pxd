@@ -16,7 +16,7 @@ cdef packed struct RowInfo:      # as packed by isa/generate.py (ROW_FORMAT)
     u8 immediate                 # IMM_*
     u8 aux
     u8 feature
-    u8 any_mod                   # ModRM.mod is not looked at
+    u8 special                   # SPECIAL_*
     u16 handler[6]               # [operand size 16, 32, 64][register, memory]
     u16 number
 
@@ -29,6 +29,13 @@ cdef enum:
     ROW_W0 = 32
     ROW_W1 = 64
     ROW_REP_END = 128
+
+cdef enum:
+    SPECIAL_ANY_MOD = 1          # ModRM.mod is not looked at
+    SPECIAL_SEGMENT = 2          # ModRM.reg must name a segment register ...
+    SPECIAL_NOT_CS = 4           # ... other than CS
+    SPECIAL_CONTROL = 8          # ModRM.reg must name a control register
+    SPECIAL_DEBUG = 16           # ModRM.reg must name a debug register
 
 cdef enum:                       # what decode_one gives besides a length
     DECODE_MORE = 0              # the bytes end before the instruction does

@@ -24,7 +24,7 @@ def _alu_rows() -> str:
         lines.append(f"{base + 5:02X} | {name} rAX,Iz | {shape} | {flags}")
         for opcode, operands, mode in (("80", "Eb,Ib", ""), ("81", "Ev,Iz", ""), ("82", "Eb,Ib", "i64")):
             lines.append(f"{opcode} /{number} | {name} {operands} | {shape} | {lock} {mode} {flags}")
-        lines.append(f"83 /{number} | {name} Ev,Ib | {shape} | {lock} {flags}")
+        lines.append(f"83 /{number} | {name} Ev,Ibs | {shape} | {lock} {flags}")
     return "\n".join(lines)
 
 
@@ -68,7 +68,7 @@ F6 /7 | idiv Eb | muldiv idiv | u=oszapc
 F7 /7 | idiv Ev | muldiv idiv | u=oszapc
 0F AF /r | imul Gv,Ev | alu do_imul | w=oc u=szap
 69 /r | imul Gv,Ev,Iz | imul3 imul3 | w=oc u=szap
-6B /r | imul Gv,Ev,Ib | imul3 imul3 | w=oc u=szap
+6B /r | imul Gv,Ev,Ibs | imul3 imul3 | w=oc u=szap
 
 88 /r | mov Eb,Gb | store mov |
 89 /r | mov Ev,Gv | store mov |
@@ -124,7 +124,7 @@ F3 0F B8 /r | popcnt Gv,Ev | scan popcnt | cpuid=POPCNT w=oszapc
 0F AD /r | shrd Ev,Gv,CL | double shrd | w=oszpc u=a
 50+r | push Zv | stack push_value | d64
 68 | push Iz | stack push_value | d64
-6A | push Ib | stack push_value | d64 sized
+6A | push Ibs | stack push_value | d64 sized
 FF /6 | push Ev | stack push_value | d64
 58+r | pop Zv | stack pop_value | d64
 8F /0 | pop Ev | stack pop_value | d64
@@ -140,8 +140,10 @@ D4 | aam Ib | op aam | i64 w=szp u=oac
 D5 | aad Ib | op aad | i64 w=szp u=oac
 D6 | salc | op salc | i64 r=c
 D7 | xlatb | op xlat |
-9E | sahf | op sahf | w=szapc
-9F | lahf | op lahf | r=szapc
+9E | sahf | op sahf | i64 w=szapc
+9E | sahf | op sahf | o64 cpuid=LAHF w=szapc
+9F | lahf | op lahf | i64 r=szapc
+9F | lahf | op lahf | o64 cpuid=LAHF r=szapc
 F5 | cmc | op cmc | r=c w=c
 F8 | clc | op clc | w=c
 F9 | stc | op stc | w=c

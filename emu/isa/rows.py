@@ -18,7 +18,7 @@ instruction   mnemonic operands. Operands are those of SDM 2 appendix A: a lette
               in ModRM.reg.  V: xmm in ModRM.reg.  W: xmm or memory.  U: xmm in ModRM.rm only.  P: mmx in ModRM.reg.
               Q: mmx or memory.  N: mmx in ModRM.rm only.  I: immediate.  J: relative branch.  O: moffs.  A: far
               pointer.  X Y: string operands.  Fixed: AL CL AX DX rAX 1 ES CS SS DS FS GS ST0 STi (st in ModRM.rm).
-              Types   b w d q: 1 2 4 8 bytes.  v: operand size.  z: operand size, immediate of at most 4 bytes.
+              Types   b w d q: 1 2 4 8 bytes.  bs: 1, sign-extended to the operand size.  v: operand size.  z: operand size, immediate of at most 4 bytes.
               y: 4, or 8 with REX.W.  dq ps pd x: 16.  ss sd: 4, 8.  t: 10.  p: far pointer.  None: no size.
               A mnemonic `cbw/cwde/cdqe` names the three operand sizes.
 shape         how the handler is put together (shapes.py tells each), and the function in cpu/semantics that it calls.
@@ -43,7 +43,7 @@ import re
 from dataclasses import dataclass, field
 
 MAPS = {"": 0, "0F": 1, "0F 38": 2, "0F 3A": 3}
-TYPE_SIZES = {"b": 1, "w": 2, "d": 4, "q": 8, "dq": 16, "ps": 16, "pd": 16, "x": 16, "ss": 4, "sd": 8, "t": 10}
+TYPE_SIZES = {"b": 1, "bs": 1, "w": 2, "d": 4, "q": 8, "dq": 16, "ps": 16, "pd": 16, "x": 16, "ss": 4, "sd": 8, "t": 10}
 FIXED = ("AL", "CL", "AX", "DX", "rAX", "1", "ES", "CS", "SS", "DS", "FS", "GS", "ST0", "STi", "XMM0", "AH", "3")
 PLACES = "EGMRZSCDVWUPQNIJOAXY"
 
