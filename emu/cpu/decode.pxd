@@ -6,7 +6,7 @@ from emu.cpu.state cimport Insn, handler_t
 cdef packed struct RowInfo:      # as packed by isa/generate.py (ROW_FORMAT)
     i16 fixed                    # whole ModRM byte, or -1
     i8 digit                     # ModRM.reg, or -1
-    u8 prefix                    # 0 any, 1 none of 66 F2 F3, 2 66, 3 F3, 4 F2
+    u8 prefix                    # 0 any, 1 none of 66 F2 F3, 2 66, 3 F3, 4 F2, 5 none of F2 F3
     u8 modrm                     # bit 0: has one, 1: register form legal, 2: memory form legal
     u8 size_rule                 # 0, 1: d64, 2: f64
     u8 size_mask                 # operand sizes for which the row holds: 1, 2, 4 for 16, 32, 64 bits

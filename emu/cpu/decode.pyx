@@ -156,7 +156,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
             elif row.prefix == 2:
                 if rep or not size_prefix:
                     continue
-            elif rep != (0xF3 if row.prefix == 3 else 0xF2):
+            elif rep != (0xF3 if row.prefix == 3 else 0xF2 if row.prefix == 4 else 0):
                 continue
         if row.modrm & 1:
             if not modrm_read:

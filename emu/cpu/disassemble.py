@@ -109,11 +109,7 @@ class _Text:
         return f"{_cut(self.address + found.length + found.immediate, size):#x}"
 
     def general(self, number: int, kind: str) -> str:
-        if any(place in "CD" for place, _ in self.operands):
-            size = 8 if self.mode == 64 else 4
-        else:
-            size = self.size(kind)
-        return register(number, size, self.found.rex)
+        return register(number, self.size(kind), self.found.rex)
 
     def fixed(self, kind: str) -> str:
         if kind in _FIXED:

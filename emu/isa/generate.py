@@ -16,7 +16,7 @@ ROW_FORMAT = "<hbBBBBBBBBBBB6HH"       # see RowInfo in cpu/decode.pxd
 FIXED_SLOTS = {"AL": 0, "AX": 0, "rAX": 0, "AH": 1, "CL": 8, "DX": 16, "ES": 0, "CS": 1, "SS": 2, "DS": 3, "FS": 4,
                "GS": 5, "ST0": 0, "XMM0": 0}
 CLASS_GPR, CLASS_BYTE, CLASS_NUMBER, CLASS_NUMBER3 = 0, 8, 16, 24
-PREFIXES = {"": 0, "NP": 1, "66": 2, "F3": 3, "F2": 4}
+PREFIXES = {"": 0, "NP": 1, "66": 2, "F3": 3, "F2": 4, "NFx": 5}
 IMMEDIATES = {("I", "b"): 1, ("I", "bs"): 1, ("I", "w"): 2, ("I", "z"): 3, ("I", "v"): 4, ("J", "b"): 5, ("J", "z"): 6,
               ("O", "b"): 8, ("O", "v"): 8, ("A", "p"): 9, ("I", "d"): 10}
 

@@ -86,6 +86,7 @@ C7 /0 | mov Ev,Iz | store mov |
 0F B7 /r | movzx Gv,Ew | load move |
 0F BE /r | movsx Gv,Eb | load move_sign |
 0F BF /r | movsx Gv,Ew | load move_sign |
+63 /r | movsxd Gv,Ew | load move_sign | o64 os16
 63 /r | movsxd Gv,Ed | load move_sign | o64
 8D /r | lea Gv,M | lea lea |
 86 /r | xchg Eb,Gb | xchg xchg | lock
@@ -101,8 +102,8 @@ F3 90 | pause | nop nop |
 0F C8+r | bswap Zv | unary do_bswap | cpuid=I486
 F2 0F 38 F0 /r | crc32 Gy,Eb | crc crc32 | cpuid=SSE42
 F2 0F 38 F1 /r | crc32 Gy,Ev | crc crc32 | cpuid=SSE42
-0F 38 F0 /r | movbe Gv,Mv | movbe movbe_load | cpuid=MOVBE
-0F 38 F1 /r | movbe Mv,Gv | movbe movbe_store | cpuid=MOVBE
+NFx 0F 38 F0 /r | movbe Gv,Mv | movbe movbe_load | cpuid=MOVBE
+NFx 0F 38 F1 /r | movbe Mv,Gv | movbe movbe_store | cpuid=MOVBE
 F3 0F B8 /r | popcnt Gv,Ev | scan popcnt | cpuid=POPCNT w=oszapc
 0F BC /r | bsf Gv,Ev | scan bsf | w=z u=osapc
 0F BD /r | bsr Gv,Ev | scan bsr | w=z u=osapc

@@ -7,8 +7,8 @@ A topic file (integer.py, system.py, x87.py, sse.py ...) has
   IMPORTS  the cimport lines that its generated handlers need
   SHAPES   (optional) shapes of its own: name -> function(Variant) -> (handler name, list of body lines)
 
-encoding      [NP|66|F3|F2] opcode bytes [+r|+cc] [/r | /0../7 | =C1]
-              NP: none of 66, F2, F3 allowed. 66, F3, F2: mandatory prefix (F2/F3 win over 66, which may then still
+encoding      [NP|NFx|66|F3|F2] opcode bytes [+r|+cc] [/r | /0../7 | =C1]
+              NP: none of 66, F2, F3 allowed. NFx: neither F2 nor F3. 66, F3, F2: mandatory prefix (F2/F3 win over 66, which may then still
               set the operand size). None of them: any prefix is accepted (66 = operand size).
               +r: eight opcodes, register in the low three bits. +cc: sixteen opcodes, a condition in the low four.
               /r: a ModRM byte. /digit: ModRM.reg is fixed. =XX: the whole ModRM byte is fixed.
@@ -138,7 +138,7 @@ def _parse_line(topic: str, line: str) -> list[Row]:
     encoding, instruction, shape, attributes = columns
     tokens = encoding.split()
     prefix = ""
-    if tokens[0] in ("NP", "66", "F3", "F2") and len(tokens) > 1 and re.match(r"[0-9A-F]{2}", tokens[1]):
+    if tokens[0] in ("NP", "NFx", "66", "F3", "F2") and len(tokens) > 1 and re.match(r"[0-9A-F]{2}", tokens[1]):
         prefix = tokens.pop(0)
     digit = fixed = None
     modrm = False
