@@ -146,9 +146,9 @@ class Pc:
         bus.reset_request.connect(self.requests.input("reset"))
         for net in range(INTX_NETS):
             if self.ioapic is not None:
-                bus.intx[net].connect(self.router.pci(FIRST_GSI + net))
+                bus.intx(net).connect(self.router.pci(FIRST_GSI + net))
         for irq in sorted(set(PCI_IRQS)):
-            bus.isa_irq[irq].connect(self.router.isa(irq))
+            bus.isa_irq(irq).connect(self.router.isa(irq))
         if self.apic_bus is not None:
             connect_msi(bus, self.apic_bus)
         self.console = CharBackend()
