@@ -84,8 +84,8 @@ F1 | int1 | end int_1 |
 FA | cli | op cli |
 FB | sti | end sti |
 F4 | hlt | end hlt |
-0F 01 =CA | clac | op clac | cpuid=SMAP
-0F 01 =CB | stac | op stac | cpuid=SMAP
+NP 0F 01 =CA | clac | op clac | cpuid=SMAP
+NP 0F 01 =CB | stac | op stac | cpuid=SMAP
 0F 05 | syscall | end syscall | cpuid=SYSCALL
 0F 07 | sysret/sysret/sysretq | end sysret | cpuid=SYSCALL
 0F 34 | sysenter | end sysenter | cpuid=SEP
@@ -95,7 +95,7 @@ F3 0F AE /0 | rdfsbase Ry | op rdfsbase | o64 cpuid=FSGSBASE
 F3 0F AE /1 | rdgsbase Ry | op rdgsbase | o64 cpuid=FSGSBASE
 F3 0F AE /2 | wrfsbase Ry | op wrfsbase | o64 cpuid=FSGSBASE
 F3 0F AE /3 | wrgsbase Ry | op wrgsbase | o64 cpuid=FSGSBASE
-F3 0F C7 /7 | rdpid Ry | op rdpid | cpuid=RDPID
+F3 0F C7 /7 | rdpid Ry | op rdpid | f64 cpuid=RDPID
 NP 0F 01 =EE | rdpkru | op rdpkru | cpuid=PKU
 NP 0F 01 =EF | wrpkru | end wrpkru | cpuid=PKU
 NP 0F 01 =D0 | xgetbv | op xgetbv | cpuid=XSAVE

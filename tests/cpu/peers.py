@@ -35,7 +35,9 @@ def start(mode: int) -> int:
 def _memory(text: str, mode: int) -> str:
     """One form for `qword ptr fs:[rax + rcx*4 - 8]`."""
     found = re.fullmatch(r"(?:far )?(?:(\w+) ptr )?(?:(\w\w):)?\[(.*)\]", text)
-    size = BITS[found[1]] if found[1] else 0
+    if found is None:
+        return text
+    size = BITS.get(found[1], 0)
     registers, displacement = [], 0
     for sign, term in re.findall(r"([+-]?)\s*([^\s+-]+)", found[3]):
         if term[0].isdigit():
@@ -135,6 +137,8 @@ def iced(data: bytes, mode: int, options: int = ICED_OPTIONS):
         else:
             assert kind in _HIDDEN, kind
     mnemonic = _formatter.format_mnemonic(instruction, iced_x86.FormatMnemonicOptions.NO_PREFIXES)
+    if instruction.mnemonic == iced_x86.Mnemonic.RETF:
+        mnemonic = "retf"
     return Shown(instruction.len, mnemonic.split(" ")[0], tuple(operands)), instruction
 
 
@@ -149,3 +153,54 @@ def capstone_shown(data: bytes, mode: int) -> Shown | None:
     _, length, mnemonic, operands = found
     words = mnemonic.split(" ")
     return Shown(length, words[-1], tuple(operand_text(part, mode) for part in operands.split(", ") if part))
+
+
+# Names of the same instruction: ours (or a peer's) -> one for all. Sources: SDM 2 appendix A; the assemblers' habits.
+ALIASES = {
+    "sal": "shl", "wait": "fwait", "xlatb": "xlat", "retfq": "retf", "pushal": "pushad", "popal": "popad",
+    "pushaw": "pusha", "popaw": "popa", "fcom2": "fcom", "fcomp3": "fcomp", "fcomp5": "fcomp", "fxch4": "fxch", "fxch7": "fxch",
+    "fstp1": "fstp", "fstpnce": "fstp", "fstp8": "fstp", "fstp9": "fstp", "fdisi8087_nop": "fndisi", "feni8087_nop": "fneni",
+    "fsetpm287_nop": "fnsetpm", "ljmp": "jmp", "lcall": "call", "movabs": "mov", "iretw": "iret", "fsetpm": "fnsetpm",
+    "fdisi": "fndisi", "feni": "fneni", "fcompi": "fcomip", "fucompi": "fucomip",
+}
+_CMP = re.compile(r"cmp(?:eq|lt|le|unord|neq|nlt|nle|ord)(ps|pd|ss|sd)")
+# Registers whose width a name does not tell: what is stored or read is as wide whatever REX.W or 66 say.
+_ONE_WIDTH = ("lldt", "ltr", "verr", "verw", "lmsw", "arpl", "pextrw", "pextrb", "pinsrw", "pinsrb", "pmovmskb", "movmskps", "movmskpd",
+              "extractps", "sldt", "str", "smsw", "mov_sreg", "lar", "lsl")
+_WIDTHS = {narrow: wide for number, wide in enumerate(("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"))
+           for narrow in (wide, "e" + wide[1:], wide[1:])} | {f"r{n}{w}": f"r{n}" for n in range(8, 16) for w in ("", "d", "w")}
+_SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
+
+
+def plain(shown: Shown) -> tuple:
+    """(length, name, operands) without what the three spell differently: aliases, operands that a name implies, sizes of what has
+    no size, the width of registers of which a fixed part is used."""
+    name, operands = ALIASES.get(shown.mnemonic, shown.mnemonic), list(shown.operands)
+    if name.startswith("pcmpestr"):
+        name = name.removesuffix("64")
+    if match := _CMP.fullmatch(name):
+        name = "cmp" + match[1]
+    if name[0] == "f" and len(operands) == 2 and operands[0] == "st(0)":
+        operands.pop(0)
+    if name[0] == "f" and len(operands) == 2 and operands[1] == "st(0)":
+        operands.pop()
+    if operands[2:] == ["xmm0"]:
+        operands.pop()
+    if name == "xchg" and operands in ([], ["ax", "ax"], ["eax", "eax"], ["rax", "rax"]):
+        name, operands = "nop", []
+    if name in ("nop", "xlat", "ud0", "ud1"):
+        operands = operands[:1] if name == "nop" else []
+    if name in _ONE_WIDTH or (name == "mov" and any(operand in _SEGMENTS for operand in operands)):
+        operands = [_WIDTHS.get(operand, operand) for operand in operands]
+    return shown.length, name, tuple(operands)
+
+
+def same(mine: Shown | None, other: Shown | None) -> bool:
+    if mine is None or other is None:
+        return mine is other
+    left, right = plain(mine), plain(other)
+    if left == right:
+        return True
+    bare = [[re.sub(r"^\d+ ", "", operand) for operand in side[2]] for side in (left, right)]
+    sizeless = any(operand.startswith("0 ") for side in (left, right) for operand in side[2])
+    return left[:2] == right[:2] and sizeless and bare[0] == bare[1]
