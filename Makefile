@@ -24,12 +24,15 @@ benchmark: build .venv/test-packages   ## how fast it is, beside its peers
 	@tools/host-packages test
 	$(BIN)/python -m benchmarks
 
-build: build/stamp
+build: build/stamp $(BIN)/emu
 
 build/stamp: .venv/packages $(INPUTS)
 	@echo "building (a second build compiles only what changed)"
 	@$(BIN)/python setup.py -q build_ext --inplace
-	@$(BIN)/python -m pip install -q --no-build-isolation --no-deps --config-settings editable_mode=compat -e .
+	@touch $@
+
+$(BIN)/emu: pyproject.toml | build/stamp
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps --config-settings editable_mode=compat -e .
 	@touch $@
 
 .venv/packages: pyproject.toml tools/host-packages

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import sys
+import warnings
 
 import Cython
 from Cython.Build import cythonize
@@ -56,6 +57,7 @@ def settings_changed():
     return True
 
 
+warnings.filterwarnings("ignore", "Support for .*is still .beta")  # setuptools about its own section of pyproject.toml
 os.chdir(ROOT)
 generate()
 changed = settings_changed()

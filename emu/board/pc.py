@@ -116,6 +116,7 @@ class Pc:
         self.ps2.mouse_irq.connect(router.isa(12))
         self.ps2.a20.connect(boot.a20)
         self.ps2.reset_request.connect(latch.input("reset"))
+        boot.ferr.connect(router.isa(13))
         # --- serial lines and debug ports
         self.serial = [CharBackend() for _ in COM]
         self.uarts = []

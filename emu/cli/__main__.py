@@ -1,6 +1,4 @@
 # `python -m emu.cli` is the command `emu`.
-import sys
+from .main import entry
 
-from .main import main
-
-sys.exit(main())
+entry()

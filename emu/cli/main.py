@@ -54,6 +54,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def entry() -> None:
+    """The console command: `main`, then out at once, since the host takes back memory faster than Python does."""
+    import gc
+    gc.set_threshold(100_000)  # at the start nothing dies in circles, and looking for it costs a tenth of the time
+    code = main()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        code = code or 1
+    os._exit(code)
+
+
 def complain(text: str) -> None:
     """Prints a message of the program itself."""
     try:
@@ -100,7 +112,3 @@ def _help() -> str:
     lines += [f"  {verb:<12}{text}" for verb, (text, _) in VERBS.items()]
     lines += ["", "emu run with nothing else boots the guest that is built in. emu COMMAND --help tells more."]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -51,13 +51,26 @@ def _machine_arguments(options: RunOptions) -> dict:
     for name, path in (("--kernel", kernel), ("--initrd", initrd), *(("--disk", path) for path, _ in options.disks)):
         if path is not None and not os.path.exists(path):
             raise ImageError(path, "no such file", name)
+        if path is not None and not os.access(path, os.R_OK):
+            raise ImageError(path, "cannot be read: permission denied", name)
     if image is None and kernel is None:
         image = options.disks[0][0]
     clock = options.clock or ("host" if options.serial == "stdio" and _is_terminal(0) else "virtual")
     return {"image": image, "kernel": kernel, "initrd": initrd, "append": append or "",
             "memory": DEFAULT_MEMORY if memory is None else memory, "cpu": options.cpu, "clock": clock, "seed": options.seed,
             "budget": options.budget, "on_triple_fault": options.on_triple_fault, "no_reboot": options.no_reboot,
-            "debug_exit": options.debug_exit, "disks": tuple(options.disks)}
+            "debug_exit": options.debug_exit, "disks": tuple(_open_disk(path, commit) for path, commit in options.disks)}
+
+
+def _open_disk(path: str, commit: bool):
+    """The disk image `path`; without `commit` its file is never written."""
+    from ..devices.backend.disk import DiskBackend
+    if os.path.isdir(path):
+        raise ImageError(path, "a directory", "--disk")
+    with open(path, "rb") as file:
+        if file.read(4) == b"QFI\xfb":
+            raise ImageError(path, "a qcow2 image", "only raw disk images can be read so far", f"qemu-img convert -O raw {path} disk.raw")
+    return DiskBackend.open_raw(path, commit=commit)
 
 
 def _find_pulled(name: str) -> dict:

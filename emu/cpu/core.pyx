@@ -7,7 +7,7 @@ from libc.string cimport memset
 
 from emu.base.clock cimport NEVER, Clock, clock_fire
 from emu.base.errors import HostError
-from emu.base.line cimport LineInput, line_fn, line_input
+from emu.base.line cimport LineInput, line_fn, line_input, line_output
 from emu.base.state cimport StateFields, declare_state
 from emu.base.types cimport i64, u8, u16, u32, u64
 from emu.cpu.access cimport fetch_bytes, flush_tlb, read_slow, set_fault, translate
@@ -320,6 +320,7 @@ cdef class Core:
 
     cdef StateFields _declare(self):
         cdef Cpu* c = self.c
+        cdef int k
         cdef StateFields f = declare_state(f"cpu{c.number}", self)
         f.add("registers", "u64", c.regs, 16)
         f.add("flag_result", "i64", &c.flag_result)
@@ -327,6 +328,18 @@ cdef class Core:
         f.add("flag_adjust", "u32", &c.flag_adjust)
         f.add("flags_system", "u64", &c.flags_system)
         f.add("rip", "u64", &c.rip)
+        for k in range(8):
+            f.add(f"x87_significand_{k}", "u64", &c.fpu.st[k].significand)
+            f.add(f"x87_sign_exponent_{k}", "u16", &c.fpu.st[k].sign_exponent)
+        f.add("x87_control", "u16", &c.fpu.control)
+        f.add("x87_status", "u16", &c.fpu.status)
+        f.add("x87_valid", "u16", &c.fpu.valid)
+        f.add("x87_opcode", "u16", &c.fpu.fop)
+        f.add("x87_code_selector", "u16", &c.fpu.fcs)
+        f.add("x87_data_selector", "u16", &c.fpu.fds)
+        f.add("x87_code_pointer", "u64", &c.fpu.fip)
+        f.add("x87_data_pointer", "u64", &c.fpu.fdp)
+        f.add("ferr", "i32", &c.ferr.level)
         return f
 
     # --- running
@@ -386,6 +399,11 @@ cdef class Core:
         return self._input(set_init)
 
     @property
+    def ferr(self):
+        """The CPU's output for x87 exceptions while CR0.NE is clear."""
+        return line_output(&self.c.ferr, self)
+
+    @property
     def startup(self):
         return self._input(set_sipi)
 
@@ -434,7 +452,7 @@ cdef class Core:
         self.c.seg[number].attributes = attributes
 
     def set_system(self, **values):
-        """Sets cr0, cr2, cr3, cr4, efer, cpl and descriptor tables (gdt_base, gdt_limit, idt_base, idt_limit)."""
+        """Sets cr0, cr2, cr3, cr4, efer, cpl, halted and descriptor tables (gdt_base, gdt_limit, idt_base, idt_limit)."""
         cdef Cpu* c = self.c
         for name, value in values.items():
             if name == "cr0": c.cr0 = value
@@ -447,7 +465,21 @@ cdef class Core:
             elif name == "gdt_limit": c.gdtr.limit = value
             elif name == "idt_base": c.idtr.base = value
             elif name == "idt_limit": c.idtr.limit = value
+            elif name == "halted": c.halted = value
             else: raise ValueError(name)
+
+    def set_memory_types(self, u64 hole, u64 size):
+        """The MTRRs as firmware leaves them: write-back, but for the video window and [hole, hole + size) (size a power of
+        two that hole is a multiple of), which are uncached; ROM is write-protected."""
+        cdef Cpu* c = self.c
+        cdef int k
+        c.mtrr_def_type = 0xC06
+        c.mtrr_fixed[0] = c.mtrr_fixed[1] = <u64>0x0606060606060606
+        c.mtrr_fixed[2] = 0
+        for k in range(3, 11):
+            c.mtrr_fixed[k] = <u64>0x0505050505050505
+        c.mtrr_variable[0] = hole
+        c.mtrr_variable[1] = (((<u64>1 << c.physical_bits) - 1) & ~(size - 1)) | 0x800
 
     def translate(self, u64 linear):
         """The physical address of a linear one, by the present tables, or None; changes no state but accessed bits."""

@@ -133,7 +133,7 @@ cdef int deliver_legacy(Cpu* c, int vector, int kind, bint has_error, u32 error,
     cdef u64 offset
     cdef Segment code, stack
     cdef u64[16] frame
-    cdef int n = 0, size
+    cdef int n = 0, size, result
     cdef bint v86 = c.flags_system & F_VM != 0
     cdef bint inner
     cdef u64 old_flags
@@ -150,7 +150,12 @@ cdef int deliver_legacy(Cpu* c, int vector, int kind, bint has_error, u32 error,
     if not (gate >> 47) & 1:
         return set_fault(c, NP, True, index | ext)
     if type == 5:
-        return task_switch(c, selector, TASK_INTERRUPT, has_error, error, ext)
+        old_flags = c.flags_system
+        c.flags_system |= flags & F_RF                  # the TSS gets it, as a stack would
+        result = task_switch(c, selector, TASK_INTERRUPT, has_error, error, ext)
+        if result == 1:
+            c.flags_system = old_flags
+        return result
     size = 4 if type & 8 else 2
     offset = (gate & 0xFFFF) | ((gate >> 32) & <u64>0xFFFF0000)
     if size == 2:

@@ -575,7 +575,7 @@ cdef int int_n(Cpu* c, Insn* i) noexcept nogil:
                 return set_fault(c, GP, True, 0)
             if read_system(c, c.seg[TR].base + 102, 2, &map_base):
                 return 1
-            map_base += (vector >> 3) - 32
+            map_base = map_base + (vector >> 3) - 32
             if map_base > c.seg[TR].limit:
                 return set_fault(c, GP, True, 0)
             if read_system(c, c.seg[TR].base + map_base, 1, &bits):

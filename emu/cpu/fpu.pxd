@@ -95,7 +95,8 @@ cdef inline void mmx_enter(X87* x) noexcept nogil:
 
 
 cdef inline void mmx_leave(X87* x) noexcept nogil:
-    """EMMS."""
+    """EMMS: all registers empty, TOP = 0 (SDM 3A table 12-1)."""
+    x.status &= ~X87_TOP
     x.valid = 0
 
 

@@ -10,7 +10,6 @@ cdef enum:
     TIME_STAMP_COUNTER = 0x10
     PLATFORM_ID = 0x17
     APIC_BASE = 0x1B
-    FEATURE_CONTROL = 0x3A
     TSC_ADJUST = 0x3B
     BIOS_UPDATE_TRIGGER = 0x79
     BIOS_SIGN_ID = 0x8B
@@ -116,7 +115,7 @@ cdef bint is_present(Cpu* c, u32 index) noexcept nogil:
         return has_feature(c, FEATURE_RDTSCP) or has_feature(c, FEATURE_RDPID)
     if index >> 16 == 0xC001:
         return is_amd(c)
-    if index == PLATFORM_ID or index == FEATURE_CONTROL or index == MISC_ENABLE:
+    if index == PLATFORM_ID or index == MISC_ENABLE:
         return not is_amd(c)
     return True
 
@@ -189,7 +188,7 @@ cdef int read_msr(Cpu* c, u32 index, u64* value) noexcept nogil:
             return -1
     elif index == AMD_DE_CFG:
         value[0] = 2                              # LFENCE is serialising
-    elif not (index == PLATFORM_ID or index == FEATURE_CONTROL or index == MCG_CAP or index == MCG_STATUS
+    elif not (index == PLATFORM_ID or index == MCG_CAP or index == MCG_STATUS
               or index == AMD_SYSCFG or index == AMD_TOP_MEM or index == AMD_TOP_MEM2 or index == AMD_NB_CFG
               or index == AMD_INT_PENDING or index == AMD_TSEG_BASE):
         return -1

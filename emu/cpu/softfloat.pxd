@@ -1,4 +1,4 @@
-# IEEE-754 arithmetic as x86 does it, in integers: the numbers of SSE (f32, f64); f80 is in softfloat_x87, the common ground in softfloat_core.
+# IEEE-754 arithmetic as x86 does it: the numbers of SSE (f32, f64). f80 is in softfloat_x87, the common ground in softfloat_core.
 #
 # Every function is pure: bits in, bits out, exceptions into FloatStatus.flags (never cleared here). Where an exception is
 # unmasked (its bit in FloatStatus.masks is clear) f32/f64 results are meaningless: the caller must not write them.

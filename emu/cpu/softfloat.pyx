@@ -1,8 +1,8 @@
 # f32 and f64 arithmetic in integers, for every operand, rounding mode and mask: what SSE computes.
-from emu.base.types cimport i32, i64, u8, u16, u32, u64
-from emu.cpu.softfloat_core cimport (FOUND_INFINITY, FOUND_NAN, FOUND_NOTHING, FOUND_NUMBER, FOUND_ZERO, KIND_FINITE,
+from emu.base.types cimport i32, i64, u32, u64
+from emu.cpu.softfloat_core cimport (FOUND_INFINITY, FOUND_NAN, FOUND_NUMBER, FOUND_ZERO, KIND_FINITE,
                                      KIND_INFINITY, KIND_SNAN, KIND_ZERO, TOP, Exact, Unpacked, convert_integer,
-                                     exact_add, exact_div, exact_mul, exact_sqrt, finish, flush_denormal, invalid, is_nan,
+                                     exact_add, exact_div, exact_mul, exact_sqrt, finish, flush_denormal, is_nan,
                                      order, set_from, stops_at_denormal, to_integer, unpack_f32, unpack_f64,
                                      unpack_integer)
 

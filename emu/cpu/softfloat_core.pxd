@@ -3,7 +3,7 @@ from emu.base.bits cimport clz64, u128
 from emu.base.types cimport i32, i64, u8, u16, u32, u64
 from emu.cpu.softfloat cimport (F80, FLOAT_BEFORE, FLOAT_DENORMAL, FLOAT_INVALID, FLOAT_OVERFLOW, FLOAT_PRECISION,
                                 FLOAT_UNDERFLOW, FLOAT_ZERO_DIVIDE, FloatStatus, RELATION_EQUAL, RELATION_GREATER,
-                                RELATION_LESS, RELATION_UNORDERED, ROUND_DOWN, ROUND_NEAREST, ROUND_UP)
+                                RELATION_LESS, RELATION_UNORDERED, ROUND_DOWN, ROUND_NEAREST, ROUND_UP, host_sqrt)
 
 cdef enum:                       # kind of an unpacked number
     KIND_ZERO
@@ -27,7 +27,7 @@ cdef enum:                       # what an operation found
     FOUND_NAN                    # the default NaN
     FOUND_NOTHING                # an unmasked exception stops the instruction
 
-cdef struct Exact:               # (significand + rest / 2^64) * 2^(exponent - 63), bit 63 set; rest need only be right against 0 and 1/2
+cdef struct Exact:               # (significand + rest / 2^64) * 2^(exponent - 63), bit 63 set; rest: 0, < 1/2, 1/2 or more
     u64 significand
     u64 rest
     i32 exponent
@@ -204,7 +204,7 @@ cdef inline int finish(Exact* e, int bits, i32 smallest, i32 largest, bint regis
                 return FOUND_INFINITY
             return FOUND_NUMBER
         s.flags |= FLOAT_PRECISION
-        s.rounded_up = s.rounding == ROUND_NEAREST or (s.rounding == ROUND_DOWN and e.sign) or (s.rounding == ROUND_UP and not e.sign)
+        s.rounded_up = s.rounding == ROUND_NEAREST or s.rounding == (ROUND_DOWN if e.sign else ROUND_UP)
         if s.rounded_up:
             return FOUND_INFINITY
         e.significand = ~(((<u64>1) << (64 - bits)) - 1)
@@ -363,9 +363,9 @@ cdef inline int exact_div(const Unpacked* a, const Unpacked* b, Exact* e, FloatS
 cdef inline int exact_sqrt(const Unpacked* a, Exact* e, FloatStatus* s) noexcept nogil:
     cdef u128 radicand
     cdef u128 remainder
-    cdef u64 root = 0
-    cdef u64 bit = TOP
-    cdef u128 trial
+    cdef u128 better
+    cdef u64 root
+    cdef double guess
     e.sign = a.sign
     if a.sign and a.kind != KIND_ZERO:
         return invalid(s)
@@ -375,16 +375,20 @@ cdef inline int exact_sqrt(const Unpacked* a, Exact* e, FloatStatus* s) noexcept
         return FOUND_ZERO
     if a.kind == KIND_INFINITY:
         return FOUND_INFINITY
-    # root = floor(sqrt(significand * 2^63 or 2^64)), digit by digit; the remainder stays below 2 * root + 1
+    # root = floor(sqrt(significand * 2^63 or 2^64)): the host guesses 50 bits, one step of Newton's gives 64 but for the last,
+    # and what is left is put right in integers, whatever the guess was
     radicand = <u128>a.significand << (63 + (a.exponent & 1))
     e.exponent = a.exponent >> 1
-    remainder = radicand
-    while bit:                               # invariant: remainder = radicand - root^2
-        trial = (<u128>root * bit << 1) + <u128>bit * bit
-        if remainder >= trial:
-            remainder -= trial
-            root |= bit
-        bit = bit >> 1
+    guess = host_sqrt(<double><u64>(radicand >> 64)) * 4294967296.0
+    root = <u64>guess if guess < 18446744073709549568.0 else <u64>0xFFFFFFFFFFFFFFFF
+    better = (radicand / <u128>root + <u128>root) >> 1
+    root = <u64>better if better >> 64 == 0 else <u64>0xFFFFFFFFFFFFFFFF
+    while <u128>root * <u128>root > radicand:
+        root -= 1
+    remainder = radicand - <u128>root * <u128>root
+    while remainder > <u128>root << 1:
+        remainder = remainder - (<u128>root << 1) - 1
+        root += 1
     e.significand = root
     e.rest = 0 if remainder == 0 else TOP + 1 if remainder > root else 1   # never exactly a half
     return FOUND_NUMBER

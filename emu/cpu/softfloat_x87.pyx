@@ -1,9 +1,9 @@
 # f80 arithmetic in integers, for every operand, rounding mode, precision and mask; the transcendental functions stand elsewhere.
 from emu.base.bits cimport u128
-from emu.base.types cimport i32, i64, u8, u16, u32, u64
-from emu.cpu.softfloat cimport (F80, FLOAT_DENORMAL, FLOAT_INVALID, FLOAT_PRECISION, FLOAT_ZERO_DIVIDE, FloatStatus,
+from emu.base.types cimport i32, i64, u16, u32, u64
+from emu.cpu.softfloat cimport (F80, FLOAT_INVALID, FLOAT_PRECISION, FLOAT_ZERO_DIVIDE, FloatStatus,
                                 RELATION_UNORDERED, ROUND_ZERO)
-from emu.cpu.softfloat_core cimport (FOUND_INFINITY, FOUND_NAN, FOUND_NOTHING, FOUND_NUMBER, FOUND_ZERO, KIND_FINITE,
+from emu.cpu.softfloat_core cimport (FOUND_INFINITY, FOUND_NAN, FOUND_NUMBER, FOUND_ZERO, KIND_FINITE,
                                      KIND_INFINITY, KIND_QNAN, KIND_SNAN, KIND_UNSUPPORTED, KIND_ZERO, TOP, Exact,
                                      Unpacked, convert_integer, exact_add, exact_div, exact_mul, exact_sqrt, finish,
                                      invalid, order, set_exact, set_from, stops_at_denormal, to_integer, unpack_f80,

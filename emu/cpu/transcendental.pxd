@@ -1,7 +1,8 @@
 # The x87's transcendental functions: within one unit in the last place of the exact value, and the same on every host.
 from emu.cpu.softfloat cimport F80, FloatStatus
 
-# An unmasked FLOAT_BEFORE exception leaves the results meaningless, as in softfloat_x87. Results have 64 bits whatever the precision control.
+# An unmasked FLOAT_BEFORE exception leaves the results meaningless, as in softfloat_x87. Results have 64 bits whatever the
+# precision control says.
 # far: |a| is 2^63 or more (C2): nothing was computed.
 cdef F80 f80_sin(F80 a, bint* far, FloatStatus* s) noexcept nogil
 cdef F80 f80_cos(F80 a, bint* far, FloatStatus* s) noexcept nogil

@@ -1,12 +1,14 @@
 # Sine, cosine, tangent, arctangent, 2^x - 1 and logarithms by series in 128-bit arithmetic, with pi to 256 bits.
 #
 # Series are cut where their rest lies below 2^-125 of the sum, so that what is rounded to 64 bits is wrong by less than 2^-55 of a
-# unit in the last place. The processor reduces angles by a pi of 66 bits; here they are reduced exactly (DEVIATES: nearer the true value).
+# unit in the last place.
+#
+# DEVIATES: processors reduce angles by a pi of 66 bits; here they are reduced exactly, for results nearer the true value.
 from emu.base.bits cimport clz64, u128
-from emu.base.types cimport i32, u8, u16, u64
+from emu.base.types cimport i32, u8, u64
 from emu.cpu.softfloat cimport F80, FLOAT_ZERO_DIVIDE, FloatStatus
-from emu.cpu.softfloat_core cimport (FOUND_INFINITY, FOUND_NAN, FOUND_NOTHING, FOUND_NUMBER, FOUND_ZERO, KIND_FINITE,
-                                     KIND_INFINITY, KIND_QNAN, KIND_ZERO, TOP, Exact, Unpacked, invalid, set_from,
+from emu.cpu.softfloat_core cimport (FOUND_INFINITY, FOUND_NUMBER, FOUND_ZERO, KIND_FINITE,
+                                     KIND_INFINITY, KIND_QNAN, KIND_ZERO, TOP, Exact, Unpacked, invalid,
                                      stops_at_denormal, unpack_f80)
 from emu.cpu.softfloat_x87 cimport f80, f80_nan, pack_f80
 
@@ -108,7 +110,7 @@ cdef Wide wide_div(Wide a, Wide b) noexcept nogil:
     cdef u128 rest = a.significand
     cdef u128 quotient = 0
     cdef bint carry = False
-    cdef int n
+    cdef int _n
     r.sign = a.sign ^ b.sign
     r.exponent = a.exponent - b.exponent
     r.significand = 0
@@ -118,7 +120,7 @@ cdef Wide wide_div(Wide a, Wide b) noexcept nogil:
         carry = <bint>(rest >> 127)
         rest = rest << 1
         r.exponent -= 1
-    for n in range(128):
+    for _n in range(128):
         quotient = quotient << 1
         if carry or rest >= b.significand:
             rest = rest - b.significand
@@ -492,7 +494,7 @@ cdef F80 f80_yl2xp1(F80 x, F80 y, FloatStatus* s) noexcept nogil:
     cdef Unpacked a
     cdef Unpacked b
     cdef Wide w
-    cdef Wide l
+    cdef Wide log2
     unpack_f80(x, &a)
     unpack_f80(y, &b)
     if a.kind >= KIND_QNAN or b.kind >= KIND_QNAN:
@@ -508,10 +510,10 @@ cdef F80 f80_yl2xp1(F80 x, F80 y, FloatStatus* s) noexcept nogil:
         return special(FOUND_ZERO, a.sign ^ b.sign, s)
     w = wide(&a)
     if a.exponent <= -3 or (a.exponent == -2 and a.significand < <u64>0x9000 << 48):     # |x| < 0.28
-        l = logarithm(wide_div(w, wide_add(wide_integer(2), w)))
+        log2 = logarithm(wide_div(w, wide_add(wide_integer(2), w)))
     else:
         w = wide_add(ONE, w)
         if w.significand == <u128>TOP << 64:     # 1 + x is a power of two
             return exact_multiple(&b, w.exponent, s)
-        l = log2_of(w)
-    return inexact(wide_mul(wide(&b), l), s)
+        log2 = log2_of(w)
+    return inexact(wide_mul(wide(&b), log2), s)

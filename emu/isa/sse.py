@@ -357,8 +357,9 @@ def _to_mmx(v: Variant) -> tuple[str, list[str]]:
 
 
 def _from_mmx(v: Variant) -> tuple[str, list[str]]:
-    """CVTPI2PD with memory does not touch the x87 state (SDM 2A)."""
-    if v.memory and v.size(0) == 16 and v.row.function.startswith("f64"):
+    """With a memory operand no MMX register is in play, and the x87 state is left alone (SDM 2A CVTPI2PD; processors do
+    the same for CVTPI2PS)."""
+    if v.memory:
         enter, source = [], "sse_check(c) or memory_source(c, i, 8, False, &s)"
     else:
         enter, source = ["mmx_enter(&c.fpu)"], "sse_check(c) or mmx_source(c, i, 8, &s)"

@@ -48,8 +48,9 @@ def _register_arithmetic() -> str:
 
 def _conditional_moves() -> str:
     return "\n".join(f"{opcode} /{digit} | fcmov{name} ST0,STi | fp_stack x87_move_if i.src condition(c,{code}) | cpuid=CMOV"
-                     for opcode, digit, name, code in (("DA", 0, "b", 2), ("DA", 1, "e", 4), ("DA", 2, "be", 6), ("DA", 3, "u", 10),
-                                                       ("DB", 0, "nb", 3), ("DB", 1, "ne", 5), ("DB", 2, "nbe", 7), ("DB", 3, "nu", 11)))
+                     for opcode, digit, name, code in (
+                         ("DA", 0, "b", 2), ("DA", 1, "e", 4), ("DA", 2, "be", 6), ("DA", 3, "u", 10),
+                         ("DB", 0, "nb", 3), ("DB", 1, "ne", 5), ("DB", 2, "nbe", 7), ("DB", 3, "nu", 11)))
 
 
 def _constants() -> str:
@@ -174,7 +175,8 @@ def _give(v: Variant) -> tuple[str, list[str]]:
     size = _SIZES[kind]
     out = "u64" if function == "x87_store_integer" else kind
     return f"do_{function}_{_name(v)}", [
-        "cdef u8* p", f"cdef {out} value = 0", *_ENTER, f"p = write_operand(c, i, {size})", "if unlikely(p == NULL):", "    " + FAIL,
+        "cdef u8* p", f"cdef {out} value = 0", *_ENTER, f"p = write_operand(c, i, {size})", "if unlikely(p == NULL):",
+        "    " + FAIL,
         f"if {function}({', '.join(['&c.fpu', *words, '&value'])}):", f"    put(p, value, {size})", "    commit(c, p)",
         "fpu_note_operand(c, i)", NEXT]
 

@@ -109,6 +109,7 @@ class Machine:
                 cpu.set_segment(number, segment.selector, segment.base, segment.limit, attributes)
         cpu.set_system(cr0=entry.cr0, cr3=entry.cr3, cr4=entry.cr4, efer=entry.efer, gdt_base=entry.gdt_base,
                        gdt_limit=entry.gdt_limit, idt_base=entry.idt_base, idt_limit=entry.idt_limit)
+        cpu.set_memory_types(0xC0000000, 0x40000000)         # the PCI window and all above it, below 4 GiB
         cpu.set_register("rflags", entry.rflags)
         cpu.set_register("rip", entry.rip)
         cpu.after_load()

@@ -127,6 +127,18 @@ def test_unusable_image_has_code_3_and_a_message(tmp_path):
             assert result.stderr.startswith(b"emu: ") and b"Traceback" not in result.stderr
 
 
+def test_disk_beside_a_kernel_and_as_what_is_booted(sector, tmp_path):
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    assert emu("run", sector(PRINT_A + HALT_DEAD), "--disk", str(disk)).returncode == 13
+    assert emu("run", "--disk", sector(PRINT_A + HALT_DEAD)).stdout == b"A"
+    disk.write_bytes(b"QFI\xfb" + bytes(508))
+    result = emu("run", sector(HALT_DEAD), "--disk", str(disk))
+    assert result.returncode == 3 and b"qcow2" in result.stderr
+    result = emu("run", sector(HALT_DEAD), "--disk", str(tmp_path))
+    assert result.returncode == 3 and result.stderr.startswith(b"emu: ")
+
+
 def test_file_without_permission_is_code_3(tmp_path, sector):
     path = sector(ENDLESS)
     os.chmod(path, 0)

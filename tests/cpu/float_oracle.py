@@ -16,11 +16,11 @@ NATIVE = platform.machine() in ("x86_64", "AMD64")
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    folder = tempfile.mkdtemp(prefix="emu-float-oracle-")
-    path = pathlib.Path(folder) / "oracle.so"
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-w", "-o", str(path), str(HERE / "float_oracle.c"), "-lquadmath"],
-                   check=True)
-    return ctypes.CDLL(str(path))
+    with tempfile.TemporaryDirectory(prefix="emu-float-oracle-") as folder:
+        path = pathlib.Path(folder) / "oracle.so"
+        subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-w", "-o", str(path), str(HERE / "float_oracle.c"), "-lquadmath"],
+                       check=True)
+        return ctypes.CDLL(str(path))        # stays mapped
 
 
 def _pointer(array: np.ndarray) -> ctypes.c_void_p:
@@ -75,7 +75,8 @@ def extended(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarr
     word = (encoded >> np.uint64(48)).astype(np.uint16)
     fraction = encoded & np.uint64((1 << 48) - 1)
     low = np.where(rng.integers(0, 3, count) == 0, rng.integers(0, 1 << 15, count), 0).astype(np.uint64)
-    low = np.where(rng.integers(0, 4, count) == 0, rng.choice([0x7FFF, 0x400, 0x3FF, 0x401, 1, 0x4000], count).astype(np.uint64), low)
+    ties = rng.choice([0x7FFF, 0x400, 0x3FF, 0x401, 1, 0x4000], count).astype(np.uint64)       # of results rounded to 53 bits
+    low = np.where(rng.integers(0, 4, count) == 0, ties, low)
     significand = fraction << np.uint64(15) | low
     edges = np.array([0, 1, 1 << 62, (1 << 63) - 1, 0x3FFFFFFFFFFFFFFF, 0x4000000000000001, 0x7FFFFF0000000000,
                       0x7FFFFF8000000000, 0x7FFFFFFFFFFFF800, 0x7FFFFFFFFFFFFC00, 0x490FDAA22168C235], np.uint64)

@@ -85,6 +85,7 @@ class SystemBench(Bench):
         self.cpu.set_register("rsp", rsp)
         self.cpu.set_register("rflags", rflags)
         self.cpu.set_register("rip", rip)
+        self.cpu.set_system(halted=0)
         self.cpu.after_load()
         return self.cpu.run(self.cpu.retired + steps)
 

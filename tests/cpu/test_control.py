@@ -3,7 +3,7 @@ import struct
 
 import pytest
 
-from tests.cpu.system_bench import (CODE, GDT, HLT, KCODE, KDATA, STACK, TSS, UCODE, UDATA, USER_CODE, USER_STACK, SystemBench,
+from tests.cpu.system_bench import (CODE, GDT, HLT, KCODE, KDATA, STACK, TSS, USER_CODE, USER_STACK, SystemBench,
                                     descriptor)
 
 PE, MP, TS, NW, CD, PG = 1, 2, 8, 1 << 29, 1 << 30, 1 << 31

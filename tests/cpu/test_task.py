@@ -3,7 +3,7 @@ import struct
 
 import pytest
 
-from tests.cpu.system_bench import (CODE, GDT, HLT, IDT, KCODE, KDATA, STACK, TASK, TASK2, TSS, TSS2, UCODE, UDATA, USER_CODE,
+from tests.cpu.system_bench import (CODE, GDT, HLT, IDT, KCODE, KDATA, TASK, TASK2, TSS, TSS2, UCODE, UDATA, USER_CODE,
                                     USER_STACK, SystemBench, descriptor, gate)
 
 NEW_CODE, NEW_STACK = 0x14000, 0x34000

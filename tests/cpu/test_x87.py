@@ -1,4 +1,4 @@
-# x87 instructions against the host's own x87 unit, the transcendental ones against libquadmath, and a few of each kind inside a guest.
+# x87 instructions against the host's own x87 unit, the transcendental ones against libquadmath, and some inside a guest.
 from __future__ import annotations
 
 import struct

@@ -15,7 +15,7 @@ from emu.debug.lockstep.walk import code_bits, linear_rip, walk
 
 # One record as QEMU 7.2 prints it in 64-bit mode (the numbers are made up, the columns are QEMU's).
 RECORD = """\
-Trace 0: 0x7fdab0000100 [0000000000000000/{rip:016x}/00c0c2b0/ff000201] 
+Trace 0: 0x7fdab0000100 [0000000000000000/{rip:016x}/00c0c2b0/ff000201]
 RAX={rax:016x} RBX=0000000000000001 RCX=0000000000000002 RDX=0000000000000003
 RSI=0000000000000004 RDI=0000000000000005 RBP=0000000000000006 RSP=ffffffff80209fb8
 R8 =0000000000000008 R9 =0000000000000009 R10=000000000000000a R11=000000000000000b
@@ -32,7 +32,7 @@ TR =0020 ffffffff8020c000 00000067 00008b00 DPL=0 TSS64-busy
 GDT=     ffffffff8020b000 0000002f
 IDT=     ffffffff8020b100 000002ff
 CR0=80050033 CR2=000000dead000000 CR3=0000000000101000 CR4=000000a0
-DR0=0000000000000000 DR1=0000000000000000 DR2=0000000000000000 DR3=0000000000000000 
+DR0=0000000000000000 DR1=0000000000000000 DR2=0000000000000000 DR3=0000000000000000
 DR6=00000000ffff0ff0 DR7=0000000000000400
 CCS=0000000000000000 CCD=0000000000000000 CCO=EFLAGS
 EFER=0000000000000d00
@@ -44,7 +44,8 @@ FPR6=0000000000000000 0000 FPR7=8000000000000000 3fff
 XMM00=0000000000000001 0000000000000002 XMM01=0000000000000000 0000000000000000
 """
 STOPPED = "Stopped execution of TB chain before 0x7fdab0000100 [ffffffff80200000] \n"
-INTERRUPT = "Servicing hardware INT=0x20\n     0: v=20 e=0000 i=0 cpl=0 IP=0008:ffffffff80200004 pc=ffffffff80200004 SP=0010:0 env->regs[R_EAX]=0\n"
+INTERRUPT = ("Servicing hardware INT=0x20\n"
+             "     0: v=20 e=0000 i=0 cpl=0 IP=0008:ffffffff80200004 pc=ffffffff80200004 SP=0010:0 env->regs[R_EAX]=0\n")
 EXCEPTION = "check_exception old: 0xffffffff new 0xe\n     1: v=0e e=0002 i=0 cpl=0 IP=0008:0 pc=0 SP=0010:0 CR2=000000dead000000\n"
 
 
@@ -105,7 +106,8 @@ def test_read_states_of_any_text_ends_without_error(noise, cut):
 
 
 def test_parse_registers_of_a_32_bit_dump_is_not_wide():
-    values, wide = parse_registers("EAX=00000001 EBX=00000002 ECX=00000003 EDX=00000004\nEIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1")
+    values, wide = parse_registers("EAX=00000001 EBX=00000002 ECX=00000003 EDX=00000004\n"
+                                   "EIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1")
     assert not wide and values["rax"] == 1 and values["rip"] == 0xFFF0 and values["rflags"] == 2
 
 
@@ -277,7 +279,8 @@ def test_walk_pae_and_32_bit():
 
 
 @pytest.mark.parametrize("flags,efer,cr0,bits,linear", [
-    (0x00AF9B00, 0x500, 0x80000001, 64, 0x50), (0x00CF9B00, 0, 1, 32, 0x1050), (0x00009B00, 0, 0, 16, 0x1050), (0x00CF9B00, 0x500, 0x80000001, 32, 0x1050)])
+    (0x00AF9B00, 0x500, 0x80000001, 64, 0x50), (0x00CF9B00, 0, 1, 32, 0x1050), (0x00009B00, 0, 0, 16, 0x1050),
+    (0x00CF9B00, 0x500, 0x80000001, 32, 0x1050)])
 def test_code_bits_and_linear_rip_follow_the_mode(flags, efer, cr0, bits, linear):
     values = {"cs.flags": flags, "efer": efer, "cr0": cr0, "rflags": 2, "cs.base": 0x1000, "rip": 0x50}
     assert (code_bits(values), linear_rip(values)) == (bits, linear)
@@ -348,3 +351,16 @@ if shutil.which("qemu-system-x86_64"):
         assert sums[:5] == [5, 9, 12, 14, 15]
         assert stored == (15).to_bytes(4, "little") * 6
         assert not directory.exists()
+
+    def test_our_core_goes_the_way_of_qemu(guest):
+        from emu.cpu.models import resolve_cpu
+        from emu.debug.lockstep.machine import MachineFollower
+        from emu.debug.lockstep.qemu import Qemu
+        with Qemu(["-kernel", str(guest)], 8 << 20) as qemu:
+            qemu.run_to(entry_of(str(guest)))
+            follower = MachineFollower(qemu.physical(), qemu.read_msrs(), resolve_cpu("v2").features)
+            report = f.follow(qemu.states(60), follower)
+            assert report.differences == [] and report.instructions > 30 and not report.adopted.keys() - {"cpuid"}
+            assert report.last.values["rip"] == qemu.registers()[0]["rip"]
+            assert f.compare_memory(follower.read_physical, qemu.ram) == []
+            assert bytes(qemu.ram[0x104000:0x104004]) == (15).to_bytes(4, "little")

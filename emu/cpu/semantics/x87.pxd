@@ -70,8 +70,8 @@ cdef void x87_store_environment(X87* x, u8* image, bint wide, bint protected) no
 cdef void x87_load_environment(X87* x, const u8* image, bint wide, bint protected) noexcept nogil
 cdef void x87_save(X87* x, u8* image, bint wide, bint protected) noexcept nogil
 cdef void x87_restore(X87* x, const u8* image, bint wide, bint protected) noexcept nogil
-# FXSAVE, FXRSTOR: 512 bytes, of which 416 and up are never touched. rex_w: 64-bit instruction and data pointers. xmm: pairs of low and high
-# halves; `registers` of them (16, 8, or 0 where the SSE state is left out).
+# FXSAVE, FXRSTOR: 512 bytes, of which 416 and up are never touched. rex_w: 64-bit instruction and data pointers. xmm: pairs of
+# low and high halves; `registers` of them (16, 8, or 0 where the SSE state is left out).
 cdef enum:
     MXCSR_MASK = 0xFFFF
 cdef void fxsave_image(const X87* x, const u64* xmm, int registers, u32 mxcsr, u8* image, bint rex_w) noexcept nogil

@@ -1,9 +1,9 @@
 # What the x87 instructions do: stack checks, status and condition codes around the arithmetic of softfloat_x87.
 from emu.base.types cimport i64, u8, u16, u32, u64
-from emu.cpu.fpu cimport (X87, X87_B, X87_C0, X87_C1, X87_C2, X87_C3, X87_CONDITION, X87_ES, X87_SF, X87_TOP, stack_empty,
+from emu.cpu.fpu cimport (X87, X87_B, X87_C0, X87_C1, X87_C2, X87_C3, X87_CONDITION, X87_ES, X87_SF, stack_empty,
                           stack_free, stack_pop, stack_push, stack_register, stack_set, stack_top, stack_turn,
                           x87_renew, x87_reset)
-from emu.cpu.softfloat cimport (F80, FLOAT_ALL, FLOAT_BEFORE, FLOAT_DENORMAL, FLOAT_INVALID, FLOAT_OVERFLOW, FLOAT_PRECISION, FLOAT_UNDERFLOW,
+from emu.cpu.softfloat cimport (F80, FLOAT_ALL, FLOAT_BEFORE, FLOAT_INVALID, FLOAT_OVERFLOW, FLOAT_PRECISION, FLOAT_UNDERFLOW,
                                 FloatStatus, RELATION_EQUAL, RELATION_LESS, RELATION_UNORDERED, ROUND_NEAREST, ROUND_UP,
                                 ROUND_ZERO)
 from emu.cpu.softfloat_core cimport (KIND_FINITE, KIND_INFINITY, KIND_UNSUPPORTED, KIND_ZERO, TOP, Unpacked, unpack_f32,

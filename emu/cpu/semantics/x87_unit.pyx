@@ -1,7 +1,6 @@
 # x87 instructions that move images and control words between the unit, memory and AX.
-from emu.base.bits cimport likely
 from emu.base.line cimport drive
-from emu.base.types cimport u8, u16, u32, u64
+from emu.base.types cimport u8, u16, u64
 from emu.cpu.access cimport commit, get, operand_offset, put, read_at, read_operand, set_fault, write_at, write_operand
 from emu.cpu.flags cimport load_arithmetic_flags
 from emu.cpu.fpu cimport x87_reset

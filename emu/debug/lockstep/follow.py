@@ -33,7 +33,7 @@ UNDEFINED = {
     **dict.fromkeys(("div", "idiv"), _CF | _OF | _SF | _ZF | _AF | _PF),
     **dict.fromkeys(("bsf", "bsr"), _CF | _OF | _SF | _AF | _PF),
     **dict.fromkeys(("bt", "bts", "btr", "btc"), _OF | _SF | _AF | _PF),
-    **dict.fromkeys(("lzcnt", "tzcnt"), _OF | _SF | _AF | _PF),
+    **dict.fromkeys(("lzcnt", "tzcnt"), _CF | _OF | _SF | _AF | _PF),     # a processor without them executes BSR, BSF
     **dict.fromkeys(("aaa", "aas"), _OF | _SF | _ZF | _PF),
     **dict.fromkeys(("aad", "aam"), _OF | _AF | _CF),
     **dict.fromkeys(("daa", "das"), _OF),
@@ -114,10 +114,12 @@ def normal(values: Mapping[str, int], wide: bool) -> dict[str, int]:
     result["rflags"] &= RFLAGS_COMPARED
     for segment in SEGMENTS:
         result[segment + ".flags"] &= SEGMENT_FLAGS
-        if segment != "tr" and values[segment] & 0xFFFC == 0 and values["cr0"] & 1 and not values["rflags"] & 1 << 17 or wide and segment in ("es", "ss", "ds"):
-            del result[segment + ".flags"], result[segment + ".limit"]      # null, or not looked at in 64-bit mode
+        null = segment != "tr" and values[segment] & 0xFFFC == 0 and values["cr0"] & 1 and not values["rflags"] & 1 << 17
+        if null or wide and segment in ("es", "ss", "ds"):
+            result.pop(segment + ".flags")                      # null, or not looked at in 64-bit mode
+            result.pop(segment + ".limit", None)
             if segment not in ("fs", "gs"):
-                del result[segment + ".base"]
+                result.pop(segment + ".base")
     result["tr.flags"] &= ~TASK_BUSY
     for number in range(8):
         if not values["ftw"] >> number & 1:
@@ -281,7 +283,8 @@ def describe(difference: Difference, symbol: Callable[[int], str] = lambda linea
 
 
 def _flag_names(bits: int) -> str:
-    names = {0: "CF", 2: "PF", 4: "AF", 6: "ZF", 7: "SF", 8: "TF", 9: "IF", 10: "DF", 11: "OF", 14: "NT", 16: "RF", 17: "VM", 18: "AC", 21: "ID"}
+    names = {0: "CF", 2: "PF", 4: "AF", 6: "ZF", 7: "SF", 8: "TF", 9: "IF", 10: "DF", 11: "OF", 14: "NT", 16: "RF", 17: "VM",
+             18: "AC", 21: "ID"}
     return " ".join(names.get(bit, f"bit {bit}") for bit in range(22) if bits >> bit & 1)
 
 

@@ -150,6 +150,7 @@ def _states_of(record: bytes, dump: Dump) -> Iterator[State | None]:
     later: list[State] = []
     for head, body in sections[1:]:
         event = _EVENT.match(head)
+        assert event is not None                                # only such lines begin a section
         vector, error = int(event[1], 16), int(event[2], 16)
         values, wide = dump.update(body)
         if vector == hardware:

@@ -1,16 +1,18 @@
 # QEMU as the master: one process with a gdb stub (to stop it where we want), a QMP socket (its monitor) and a log through a FIFO.
+import ctypes
 import json
 import mmap
 import os
 import pathlib
 import queue
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from emu.base.errors import HostError, InternalError, UsageError
 from emu.debug.lockstep.log import State, parse_registers, read_states
@@ -85,6 +87,11 @@ class Gdb:
         self.command(f"M{linear:x},{len(data):x}:{data.hex()}")
 
 
+def _die_with_parent() -> None:
+    """prctl(PR_SET_PDEATHSIG, SIGKILL): a QEMU does not outlive whoever started it, even one that was killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def _connect(path: str, patience: float = 20) -> socket.socket:
     end = time.monotonic() + patience
     while True:
@@ -125,7 +132,8 @@ class Qemu:
                    "-display", "none", "-monitor", "none", "-serial", f"file:{base}/serial", "-no-reboot", "-no-shutdown", "-nodefaults",
                    *arguments]
         self._errors = open(base / "errors", "w+b")
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors)
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors,
+                                         preexec_fn=_die_with_parent)
         self._serial = base / "serial"
         self._map: mmap.mmap | None = None
         try:
@@ -139,6 +147,7 @@ class Qemu:
             self._number = self._register_numbers()
             with open(self._ram_path, "r+b") as file:
                 self._map = mmap.mmap(file.fileno(), ram_bytes)
+            self._ram_path.unlink()                             # both sides have it open: nothing is left, however we end
         except (OSError, ValueError, HostError) as error:
             said = self._said()
             self.close()
@@ -297,7 +306,7 @@ class Qemu:
     def _linear_rip(values: dict[str, int]) -> int:
         return values["rip"] if values["cs.flags"] & 1 << 21 else (values["cs.base"] + values["rip"]) & 0xFFFFFFFF
 
-    def states(self, instructions: int) -> Iterator[State]:
+    def states(self, instructions: int) -> Generator[State, None, None]:
         """Lets the guest run one instruction at a time and yields every state; stops it after about `instructions`.
 
         All states that QEMU went through are yielded, so that after the last one the guest stands exactly there, and `ram`
@@ -327,11 +336,12 @@ class Qemu:
         for thread in threads:
             thread.start()
         self.gdb.resume()
-        count, state, last = 0, None, -1
+        count, state, last, counter = 0, None, -1, 0
         try:
             for state in read_states(iter(chunks.get, None)):
-                if state.values["rip"] != last:                 # all turns of a string instruction count once
-                    last = state.values["rip"]
+                again = state.values["rip"] == last and state.values["rcx"] != counter
+                last, counter = state.values["rip"], state.values["rcx"]
+                if not again:                                   # all turns of a string instruction count once
                     count += 1
                     if count == instructions:
                         self.gdb.interrupt()

@@ -3,7 +3,7 @@ from collections.abc import Callable, Mapping
 
 ReadPhysical = Callable[[int, int], bytes]
 
-_CR0_PG, _CR4_PSE, _CR4_PAE, _EFER_LMA, _CR4_LA57 = 1 << 31, 1 << 4, 1 << 5, 1 << 10, 1 << 12
+_CR0_PG, _CR4_PSE, _CR4_PAE, _EFER_LMA = 1 << 31, 1 << 4, 1 << 5, 1 << 10
 _PRESENT, _LARGE = 1, 0x80
 
 
@@ -12,6 +12,7 @@ def walk(read: ReadPhysical, values: Mapping[str, int], linear: int) -> int | No
 
     Permissions are not checked: this is for looking. Five-level paging is not known here.
     """
+    levels: tuple[int, ...]
     if not values["cr0"] & _CR0_PG:
         return linear & 0xFFFFFFFF
     if values["efer"] & _EFER_LMA:
