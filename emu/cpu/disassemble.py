@@ -18,6 +18,7 @@ _HIGH = ("ah", "ch", "dh", "bh")
 _SIZES = {1: "byte ptr ", 2: "word ptr ", 4: "dword ptr ", 6: "fword ptr ", 8: "qword ptr ", 10: "tbyte ptr ", 16: "xmmword ptr "}
 _TYPES = {"b": 1, "bs": 1, "w": 2, "d": 4, "q": 8, "dq": 16, "ps": 16, "pd": 16, "x": 16, "ss": 4, "sd": 8, "t": 10}
 _FIXED = {"AL": 0, "AX": 0, "rAX": 0, "CL": 1, "DX": 2}
+_LOADED = ("ES", "SS", "DS", "FS", "GS")     # the third operand of LES and the like, which their name says already
 _STRINGS = ("movs", "cmps", "stos", "lods", "scas", "ins", "outs")
 
 
@@ -172,13 +173,13 @@ class _Text:
                 prefix += "repne "
             elif 0xF3 in self.found.prefixes:
                 prefix += "repe " if self.mnemonic in ("cmps", "scas") else "rep "
-        if self.name() == "nop" and self.opcode == 0x90:
-            return "nop"
-        shown = self.operands[:-1] if self.operands and self.operands[-1][1] in SEGMENTS_LOADED and len(self.operands) == 3 else self.operands
-        return f"{prefix}{self.name()} {', '.join(self.operand(place, kind) for place, kind in shown)}".rstrip()
-
-
-SEGMENTS_LOADED = ("ES", "SS", "DS", "FS", "GS")     # the third operand of LES and the like, which their name says already
+        name = self.name()
+        shown = self.operands
+        if name == "nop" and self.opcode == 0x90:
+            shown = ()
+        elif len(shown) == 3 and shown[2][1] in _LOADED:
+            shown = shown[:2]
+        return f"{prefix}{name} {', '.join(self.operand(place, kind) for place, kind in shown)}".rstrip()
 
 
 def format_instruction(found: Decoding, mode: int, address: int) -> str:
@@ -189,16 +190,16 @@ def format_instruction(found: Decoding, mode: int, address: int) -> str:
 def disassemble(data: bytes, mode: int, address: int = 0, features: object = None) -> Iterator[tuple[int, bytes, str]]:
     """Yields (address, bytes, text) of the instructions of `data` one after another.
 
-    mode: 16, 32 or 64; address: of the first byte; features: numbers of the CPU features there are (None: all that are known). After
+    mode: 16, 32 or 64; address: of the first byte (addresses wrap at 2**mode); features: numbers of the CPU features there are (None: all that are known). After
     a bad byte it goes on at the next one; an instruction that the end of `data` cuts short is shown as such.
     """
     at = 0
     while at < len(data):
         found = decode(data[at:at + 16], mode, features)
+        where = address + at & (1 << mode) - 1
         if found == 0:
-            yield address + at, data[at:], CUT
+            yield where, data[at:], CUT
             return
         length = 1 if found is None else found.length
-        text = BAD if found is None else format_instruction(found, mode, address + at)
-        yield address + at, data[at:at + length], text
+        yield where, data[at:at + length], BAD if found is None else format_instruction(found, mode, where)
         at += length

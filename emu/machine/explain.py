@@ -12,7 +12,7 @@ VECTORS = {0: "#DE divide error", 1: "#DB debug", 2: "NMI", 3: "#BP breakpoint",
 def _at(machine) -> str:
     cpu = machine.cpu[0]
     data = cpu.code_bytes(16)
-    _, shown, text = next(disassemble(data, cpu.code_bits, cpu.rip))
+    _, shown, text = next(disassemble(data, cpu.code_bits, cpu.rip), (0, b"", "(no memory there)"))
     return f"rip {cpu.rip:#x}: {shown.hex(' ')}  {text}"
 
 
