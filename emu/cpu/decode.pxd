@@ -36,6 +36,8 @@ cdef enum:
     SPECIAL_NOT_CS = 4           # ... other than CS
     SPECIAL_CONTROL = 8          # ModRM.reg must name a control register
     SPECIAL_DEBUG = 16           # ModRM.reg must name a debug register
+    SPECIAL_REGISTER = 30        # any of the four
+    SPECIAL_B0 = 32              # only without REX.B
 
 cdef enum:                       # what decode_one gives besides a length
     DECODE_MORE = 0              # the bytes end before the instruction does

@@ -147,6 +147,8 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
             continue
         if row.attributes & ROW_W1 and not rex & 8:
             continue
+        if row.special & SPECIAL_B0 and rex & 1:
+            continue
         if row.feature and not has_feature(features, row.feature):
             continue
         if row.prefix:
@@ -202,7 +204,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
         reg_field = ((modrm >> 3) & 7) | ((rex & 4) << 1)
         rm = modrm & 7
         rm_field = rm | ((rex & 1) << 3)
-        if row.special > SPECIAL_ANY_MOD:
+        if row.special & SPECIAL_REGISTER:
             if lock and row.special & SPECIAL_CONTROL and reg_field == 0 and has_feature(features, FEATURE_CR8_LEGACY):
                 reg_field = 8                    # LOCK MOV CR0 is MOV CR8 (APM 2 3.1.5)
                 lock = False

@@ -159,8 +159,6 @@ class _Text:
             return names[{2: 0, 4: 1, 8: 2}[found.opsize]]
         if self.condition is not None:
             return self.mnemonic + CONDITIONS[self.condition]
-        if self.opcode == 0x90 and self.mnemonic == "xchg" and not found.rex & 1:
-            return "nop"
         if self.mnemonic in _STRINGS:
             kind = next(kind for place, kind in self.operands if place in "XY")
             return self.mnemonic + {1: "b", 2: "w", 4: "d", 8: "q"}[self.size(kind)]
@@ -175,9 +173,7 @@ class _Text:
                 prefix += "repe " if self.mnemonic in ("cmps", "scas") else "rep "
         name = self.name()
         shown = self.operands
-        if name == "nop" and self.opcode == 0x90:
-            shown = ()
-        elif len(shown) == 3 and shown[2][1] in _LOADED:
+        if len(shown) == 3 and shown[2][1] in _LOADED:
             shown = shown[:2]
         return f"{prefix}{name} {', '.join(self.operand(place, kind) for place, kind in shown)}".rstrip()
 

@@ -67,7 +67,7 @@ def _pack(row: Row, numbers: dict[str, int], ends: bool) -> bytes:
     bits |= ends << 4
     handlers = [numbers[row.handlers[(size, memory)]] if (size, memory) in row.handlers else 0
                 for size in (2, 4, 8) for memory in (False, True)]
-    special = "anymod" in attributes
+    special = ("anymod" in attributes) | ("b0" in attributes) << 5
     for place, operand in enumerate(row.operands):
         special |= {"S": 2 if place else 6, "C": 8, "D": 16}.get(operand.place, 0)
     feature = FEATURE_NUMBERS[row.cpuid] if row.cpuid else 0

@@ -91,7 +91,8 @@ C7 /0 | mov Ev,Iz | store mov |
 8D /r | lea Gv,M | lea lea |
 86 /r | xchg Eb,Gb | xchg xchg | lock
 87 /r | xchg Ev,Gv | xchg xchg | lock
-F3 90 | pause | nop nop |
+F3 90 | pause | nop nop | b0
+90 | nop | nop nop | b0
 90+r | xchg Zv,rAX | xchg_ax xchg_ax |
 0F C0 /r | xadd Eb,Gb | xadd xadd | lock cpuid=I486 w=oszapc
 0F C1 /r | xadd Ev,Gv | xadd xadd | lock cpuid=I486 w=oszapc
@@ -218,9 +219,8 @@ def _xchg(v: Variant) -> tuple[str, list[str]]:
 
 
 def _xchg_ax(v: Variant) -> tuple[str, list[str]]:
-    """90+r: without REX.B, 90 is NOP and does not clear the upper half of RAX."""
     size = v.opsize
-    return v.name(8 * size), [f"cdef u64 old = reg(c, i.dst, {size})", "if i.dst == 0:", "    " + NEXT,
+    return v.name(8 * size), [f"cdef u64 old = reg(c, i.dst, {size})",
                               f"set_reg(c, i.dst, reg(c, 0, {size}), {size})", f"set_reg(c, 0, old, {size})", NEXT]
 
 

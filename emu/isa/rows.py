@@ -24,7 +24,7 @@ instruction   mnemonic operands. Operands are those of SDM 2 appendix A: a lette
 shape         how the handler is put together (shapes.py tells each), and the function in cpu/semantics that it calls.
 attributes    i64: #UD in 64-bit mode.  o64: 64-bit mode only.  d64: operand size is 64 by default in 64-bit mode (66
               gives 16).  f64: always 64 in 64-bit mode.  os16 os32 os64: only with that operand size.  w0 w1: only
-              with that REX.W.  lock: LOCK allowed (memory form).  pe: #UD in real and virtual-8086 mode.
+              with that REX.W.  b0: only without REX.B.  lock: LOCK allowed (memory form).  pe: #UD in real and virtual-8086 mode.
               cpuid=NAME: #UD, or the next row that fits, where the CPU model lacks it.
               sized: handlers by operand size though no operand names it.  rep: ends the block where F2 or F3 is there.
               anymod: ModRM.mod is not looked at, rm is a register.
@@ -170,7 +170,7 @@ def _parse_line(topic: str, line: str) -> list[Row]:
         key, equals, value = word.partition("=")
         if equals and key in flags:
             flags[key] = value
-        elif word in ("i64", "o64", "d64", "f64", "os16", "os32", "os64", "w0", "w1", "lock", "pe", "sized", "rep", "anymod"):
+        elif word in ("i64", "o64", "d64", "f64", "os16", "os32", "os64", "w0", "w1", "b0", "lock", "pe", "sized", "rep", "anymod"):
             plain.add(word)
         else:
             raise ValueError(f"{topic}: attribute {word} in {line}")

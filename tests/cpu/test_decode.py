@@ -47,6 +47,8 @@ def difference(data: bytes, mode: int) -> str | None:
             return None                                       # RSM outside SMM is #UD; RDPMC: the models have no counters
         if instruction.code in RESERVED_NOP_0F0D and instruction.op0_kind == iced_x86.OpKind.REGISTER:
             return None                                       # 0F 0D with a register: #UD (APM 3, PREFETCH); a NOP on Intel's
+    elif mine.mnemonic == "xchg" and theirs is not None and theirs.mnemonic == "pause":
+        return None                                           # F3 with REX.B 90 is XCHG R8 (capstone, Unicorn), PAUSE to iced
     elif mine.mnemonic == "ud0":
         return None                                           # UD0: with ModRM on Intel's (SDM 2B UD), without on AMD's; #UD on both
     elif mine.mnemonic.startswith("prefetch"):                # hint space: a prefetch where it is one (SDM 2B PREFETCHh)
@@ -130,7 +132,6 @@ CAPSTONE_DIFFERS = {
     "nop": "hint space 0F 18-1F: MPX and CET, or unknown to capstone; a NOP on a CPU without them (SDM 2B NOP)",
     "prefetchw": "0F 0D /0../7 are prefetches all (APM 3 PREFETCH)",
     **dict.fromkeys(("ud0", "ud1"), "with ModRM (SDM 2B UD); #UD however long"),
-    "pause": "with REX.B: PAUSE to iced, XCHG R8 to capstone",
 }
 
 
