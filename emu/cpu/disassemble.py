@@ -186,8 +186,8 @@ def format_instruction(found: Decoding, mode: int, address: int) -> str:
 def disassemble(data: bytes, mode: int, address: int = 0, features: object = None) -> Iterator[tuple[int, bytes, str]]:
     """Yields (address, bytes, text) of the instructions of `data` one after another.
 
-    mode: 16, 32 or 64; address: of the first byte (addresses wrap at 2**mode); features: numbers of the CPU features there are (None: all that are known). After
-    a bad byte it goes on at the next one; an instruction that the end of `data` cuts short is shown as such.
+    mode: 16, 32 or 64; address: of the first byte (addresses wrap at 2**mode); features: numbers of the CPU features there are (None:
+    all that are known). After a bad byte it goes on at the next one; an instruction that the end of `data` cuts short is shown as such.
     """
     at = 0
     while at < len(data):

@@ -18,7 +18,8 @@ instruction   mnemonic operands. Operands are those of SDM 2 appendix A: a lette
               in ModRM.reg.  V: xmm in ModRM.reg.  W: xmm or memory.  U: xmm in ModRM.rm only.  P: mmx in ModRM.reg.
               Q: mmx or memory.  N: mmx in ModRM.rm only.  I: immediate.  J: relative branch.  O: moffs.  A: far
               pointer.  X Y: string operands.  Fixed: AL CL AX DX rAX 1 ES CS SS DS FS GS ST0 STi (st in ModRM.rm).
-              Types   b w d q: 1 2 4 8 bytes.  bs: 1, sign-extended to the operand size.  v: operand size.  z: operand size, immediate of at most 4 bytes.
+              Types   b w d q: 1 2 4 8 bytes.  bs: 1, sign-extended to the operand size.  v: operand size.
+              z: operand size, immediate of at most 4 bytes.
               y: 4, or 8 with REX.W.  dq ps pd x: 16.  ss sd: 4, 8.  t: 10.  p: far pointer.  None: no size.
               A mnemonic `cbw/cwde/cdqe` names the three operand sizes.
 shape         how the handler is put together (shapes.py tells each), and the function in cpu/semantics that it calls.

@@ -24,10 +24,11 @@ PREFIX_BYTES = {"66": b"\x66", "F2": b"\xf2", "F3": b"\xf3"}
 NAMES = {getattr(iced_x86.CpuidFeature, name): name for name in dir(iced_x86.CpuidFeature) if name[0].isupper()}
 
 # What the CPU models have, in iced's names; an instruction that needs any other must be #UD.
-HAVE = {"INTEL8086", "INTEL8086_ONLY", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "CPUID", "CMOV", "CX8", "CMPXCHG16B", "CLFSH", "CLFLUSHOPT",
-        "CLWB", "FPU", "FPU287", "FPU387", "FXSR", "MMX", "SSE", "SSE2", "SSE3", "SSSE3", "SSE4_1", "SSE4_2", "MOVBE", "POPCNT", "MSR", "TSC",
-        "PAUSE", "MULTIBYTENOP", "PREFETCHW", "RDRAND", "RDSEED", "RDTSCP", "RDPID", "FSGSBASE", "SMAP", "PKU", "INVPCID", "XSAVE", "XSAVEOPT",
-        "XSAVEC", "SEP", "SYSCALL", "X64", "INTEL286_ONLY", "INTEL386_486_ONLY"}
+HAVE = set("""
+INTEL8086 INTEL8086_ONLY INTEL186 INTEL286 INTEL386 INTEL486 CPUID CMOV CX8 CMPXCHG16B CLFSH CLFLUSHOPT CLWB FPU FPU287 FPU387 FXSR MMX
+SSE SSE2 SSE3 SSSE3 SSE4_1 SSE4_2 MOVBE POPCNT MSR TSC PAUSE MULTIBYTENOP PREFETCHW RDRAND RDSEED RDTSCP RDPID FSGSBASE SMAP PKU
+INVPCID XSAVE XSAVEOPT XSAVEC SEP SYSCALL X64 INTEL286_ONLY INTEL386_486_ONLY
+""".split())
 
 
 def lacking(instruction) -> bool:
@@ -62,7 +63,8 @@ def difference(data: bytes, mode: int) -> str | None:
     return f"{data[:15].hex()} mode {mode}: {mine} against {theirs}"
 
 
-RESERVED_NOP_0F0D = {getattr(iced_x86.Code, name) for name in dir(iced_x86.Code) if name.startswith("RESERVEDNOP_") and name.endswith("_0F0D")}
+RESERVED_NOP_0F0D = {getattr(iced_x86.Code, name) for name in dir(iced_x86.Code)
+                     if name.startswith("RESERVEDNOP_") and name.endswith("_0F0D")}
 
 
 def encodings(row, mode: int, rng: random.Random):
@@ -74,7 +76,8 @@ def encodings(row, mode: int, rng: random.Random):
         fields = [] if row.fixed is None else [bytes([row.fixed])]
         if row.fixed is None:
             for reg in regs:
-                for mod, rm in ((0, 4), (0, 5), (0, 6), (0, rng.randrange(8)), (1, 4), (1, 5), (2, rng.randrange(8)), (3, 4), (3, rng.randrange(8))):
+                for mod, rm in ((0, 4), (0, 5), (0, 6), (0, rng.randrange(8)), (1, 4), (1, 5), (2, rng.randrange(8)), (3, 4),
+                                (3, rng.randrange(8))):
                     fields.append(bytes([mod << 6 | reg << 3 | rm, rng.randrange(256)]))
     opcode = MAP_BYTES[row.map] + bytes([row.opcode])
     mandatory = PREFIX_BYTES.get(row.prefix, b"")
@@ -100,10 +103,12 @@ def test_every_legal_row_is_reached(mode):
     rng = random.Random(mode)
     reached = {found.row for row in ROWS for _, data in encodings(row, mode, rng) if (found := decode(data, mode))}
     unreachable = {"i64"} if mode == 64 else {"o64", "w1", "os64"}
-    assert [row.source for row in ROWS if row.number not in reached and not row.attributes & unreachable] == []
+    assert [row.source for row in ROWS if row.number not in reached and not row.attributes & unreachable
+            and not (mode != 64 and row.mnemonic == "xchg" and row.opcode == 0x90)] == []     # 90 as XCHG needs REX.B
 
 
-PREFIXES = (b"", b"", b"", b"", b"\x66", b"\xf2", b"\xf3", b"\x67", b"\x66\xf3", b"\xf0", b"\x64", b"\x2e", b"\xf3\x66", b"\x66\xf2", b"\xf2\xf3")
+PREFIXES = (b"", b"", b"", b"", b"\x66", b"\xf2", b"\xf3", b"\x67", b"\x66\xf3", b"\xf0", b"\x64", b"\x2e", b"\xf3\x66", b"\x66\xf2",
+            b"\xf2\xf3")
 MAPS = (b"", b"", b"", b"\x0f", b"\x0f", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
 
 
@@ -127,10 +132,12 @@ def test_raw_random_bytes_read_as_iced_has_them(mode):
 
 # Where capstone disagrees with iced-x86 and the manuals: our name of the instruction -> why.
 CAPSTONE_DIFFERS = {
-    **dict.fromkeys(("fcom2", "fcomp3", "fcomp5", "fxch4", "fxch7", "fstp8", "fstp9"), "x87 aliases that processors execute (APM 3 A, table A-15)"),
+    **dict.fromkeys(("fcom2", "fcomp3", "fcomp5", "fxch4", "fxch7", "fstp8", "fstp9"),
+                    "x87 aliases that processors execute (APM 3 A, table A-15)"),
     **dict.fromkeys(("lfence", "mfence", "sfence"), "the processor ignores ModRM.rm (SDM 2A LFENCE)"),
     "nop": "hint space 0F 18-1F: MPX and CET, or unknown to capstone; a NOP on a CPU without them (SDM 2B NOP)",
     "prefetchw": "0F 0D /0../7 are prefetches all (APM 3 PREFETCH)",
+    "pause": "with REX.W: XCHG RAX,RAX to capstone",
     **dict.fromkeys(("ud0", "ud1"), "with ModRM (SDM 2B UD); #UD however long"),
 }
 
@@ -172,9 +179,9 @@ def test_instruction_of_more_than_15_bytes_is_bad(length, legal):
     ("f001c8", 64, "LOCK with a register destination"), ("f08b00", 64, "LOCK with a load"), ("f03900", 64, "LOCK with CMP"),
     ("0f20c8", 64, "CR1"), ("0f20e8", 32, "CR5"), ("440f20c8", 64, "CR9"), ("440f21c0", 64, "DR8"), ("8ec8", 32, "MOV to CS"),
     ("8ef0", 32, "segment register 6"), ("8cf8", 32, "segment register 7"), ("8dc0", 32, "LEA of a register"), ("c5c0", 32, "VEX"),
-    ("0fc7c8", 32, "CMPXCHG8B of a register"), ("660f77", 32, "EMMS with 66"), ("f30f38f000", 64, "MOVBE with F3"), ("fec0"[:2] + "d0", 32, "FE /2"),
+    ("0fc7c8", 32, "CMPXCHG8B of a register"), ("660f77", 32, "EMMS with 66"), ("f30f38f000", 64, "MOVBE with F3"), ("fed0", 32, "FE /2"),
     ("ffff", 32, "FF /7"), ("8fc8", 32, "8F /1"), ("c6c800", 32, "C6 /1"), ("0f01c9", 64, "MWAIT without MONITOR"), ("06", 64, "PUSH ES"),
-    ("9a0000000000", 64, "far CALL"), ("d9d1", 32, "D9 D1"), ("dbe8"[:2] + "e5", 32, "FRSTPM"),
+    ("9a0000000000", 64, "far CALL"), ("d9d1", 32, "D9 D1"), ("dbe5", 32, "FRSTPM"),
     ("0fb8c0", 64, "JMPE"), ("0f24c0", 32, "MOV from a test register"), ("d6", 64, "SALC"),
 ])
 def test_reserved_encoding_is_bad(data, mode, why):
@@ -182,7 +189,8 @@ def test_reserved_encoding_is_bad(data, mode, why):
 
 
 @pytest.mark.parametrize("data, mode, protected, legal", [
-    ("0f00d0", 16, False, False), ("0f00d0", 16, True, True), ("63c0", 16, False, False), ("63c0", 32, True, True), ("0f02c0", 16, False, False),
+    ("0f00d0", 16, False, False), ("0f00d0", 16, True, True), ("63c0", 16, False, False), ("63c0", 32, True, True),
+    ("0f02c0", 16, False, False),
 ])
 def test_instruction_of_protected_mode_is_bad_in_real_mode(data, mode, protected, legal):
     assert bool(decode(bytes.fromhex(data), mode, protected=protected)) is legal
@@ -200,13 +208,18 @@ def test_every_cut_of_an_instruction_asks_for_more(mode):
 
 TEXTS = [
     ("4889d8", 64, "mov rax, rbx"), ("f0014c9008", 64, "lock add dword ptr [rax + rdx*4 + 8], ecx"), ("90", 64, "nop"),
-    ("4190", 64, "xchg r8d, eax"), ("f390", 64, "pause"), ("e8fbffffff", 64, "call 0x1000"), ("f3a4", 32, "rep movsb byte ptr es:[edi], byte ptr [esi]"),
-    ("f2ae", 64, "repne scasb al, byte ptr [rdi]"), ("f3a6", 64, "repe cmpsb byte ptr [rsi], byte ptr [rdi]"), ("648b4010", 16, "mov ax, word ptr fs:[bx + si + 0x10]"),
+    ("4190", 64, "xchg r8d, eax"), ("f390", 64, "pause"), ("e8fbffffff", 64, "call 0x1000"),
+    ("f3a4", 32, "rep movsb byte ptr es:[edi], byte ptr [esi]"),
+    ("f2ae", 64, "repne scasb al, byte ptr [rdi]"), ("f3a6", 64, "repe cmpsb byte ptr [rsi], byte ptr [rdi]"),
+    ("648b4010", 16, "mov ax, word ptr fs:[bx + si + 0x10]"),
     ("ff6d08", 32, "jmp far fword ptr [ebp + 8]"), ("ea34127856", 16, "jmp 0x5678:0x1234"), ("c8100002", 64, "enter 0x10, 2"),
     ("f00f20c0", 32, "mov eax, cr8"), ("440f20c0", 64, "mov rax, cr8"), ("8b0500000000", 64, "mov eax, dword ptr [rip]"),
-    ("488b052a000000", 64, "mov rax, qword ptr [rip + 0x2a]"), ("83c0ff", 32, "add eax, 0xffffffff"), ("6aff", 64, "push 0xffffffffffffffff"),
-    ("d8c1", 32, "fadd st(0), st(1)"), ("0f45c1", 32, "cmovne eax, ecx"), ("67e300", 64, "jecxz 0x1003"), ("480faeff"[:6] + "00", 64, "fxsave64 [rax]"),
-    ("40b501", 64, "mov bpl, 1"), ("b501", 64, "mov ch, 1"), ("48b8efcdab8967452301", 64, "mov rax, 0x123456789abcdef"), ("eb", 64, "(cut short)"),
+    ("488b052a000000", 64, "mov rax, qword ptr [rip + 0x2a]"), ("83c0ff", 32, "add eax, 0xffffffff"),
+    ("6aff", 64, "push 0xffffffffffffffff"),
+    ("d8c1", 32, "fadd st(0), st(1)"), ("0f45c1", 32, "cmovne eax, ecx"), ("67e300", 64, "jecxz 0x1003"),
+    ("480fae00", 64, "fxsave64 [rax]"),
+    ("40b501", 64, "mov bpl, 1"), ("b501", 64, "mov ch, 1"), ("48b8efcdab8967452301", 64, "mov rax, 0x123456789abcdef"),
+    ("eb", 64, "(cut short)"),
 ]
 
 
@@ -216,7 +229,8 @@ def test_text_is_as_the_manual_writes_it(data, mode, text):
 
 
 def test_stream_goes_on_after_a_bad_byte():
-    assert list(disassemble(bytes.fromhex("90d6c3"), 64, 0x10)) == [(0x10, b"\x90", "nop"), (0x11, b"\xd6", "(bad)"), (0x12, b"\xc3", "ret")]
+    shown = list(disassemble(bytes.fromhex("90d6c3"), 64, 0x10))
+    assert shown == [(0x10, b"\x90", "nop"), (0x11, b"\xd6", "(bad)"), (0x12, b"\xc3", "ret")]
 
 
 def test_same_needs_the_same_operands():

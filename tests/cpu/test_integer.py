@@ -17,7 +17,7 @@ FLAGS = {"c": 1, "p": 4, "a": 16, "z": 64, "s": 128, "o": 2048, "d": 1024}
 ALL_FLAGS = sum(FLAGS.values())
 EDGES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 MAP_BYTES = {0: b"", 1: b"\x0f", 2: b"\x0f\x38", 3: b"\x0f\x3a"}
-CASES = 12                       # of each row in each mode
+CASES = 16                       # of each row in each mode
 TARGET = 0x12000                 # of indirect branches and returns
 BRANCHES = ("jcc", "jmp", "call", "loop")
 INDIRECT = ("jmp_indirect", "call_indirect", "ret")
@@ -75,6 +75,8 @@ def is_peers_fault(row, bits: int, size_prefix: bool, rex: int, memory: bool) ->
         return True              # MOV Ev,Iz with REX.R: #UD in Unicorn, which takes REX.R for a part of /0
     if row.mnemonic in ("popcnt", "crc32", "movbe") and bits == 16:
         return True              # Unicorn takes 66 for 16 bits here in 16-bit mode too
+    if row.mnemonic == "popcnt" and size_prefix and rex & 8:
+        return True              # Unicorn lets 66 win over REX.W (SDM 2A 2.2.1.2: REX.W wins)
     return row.mnemonic == "movsxd" and size_prefix and not rex & 8   # MOVSXD r16: reads 32 bits in Unicorn
 
 
@@ -157,7 +159,8 @@ class Case:
         if row.modrm:
             code += self.modrm()
         if row.shape == "string":              # not 1: Unicorn ends a repetition when it comes back to find RCX = 0, one step later
-            registers |= {"rcx": rng.choice((0, *range(2, 20))), "rsi": self.base + 0x1000 - rng.randrange(64), "rdi": self.base + 0x1800 - rng.randrange(64)}
+            registers |= {"rcx": rng.choice((0, *range(2, 20))), "rsi": self.base + 0x1000 - rng.randrange(64),
+                          "rdi": self.base + 0x1800 - rng.randrange(64)}
         if row.mnemonic == "xlatb":
             registers["rbx"] = self.base
         if row.mnemonic in ("leave", "enter"):
@@ -182,6 +185,7 @@ def difference(bench: Bench, peer: Peer, case: Case) -> list:
     for base, content in ((case.base, case.data), (low, case.stacked)):
         bench.memory.physical[base:base + len(content)] = content
         peer.engine.mem_write(base, content)
+    bench.memory.physical[0:64] = bytes(64)
     registers = {name: case.registers[name] for name in peer.names}
     got, fault = bench.run(case.code, registers, case.rflags, at=case.at)
     want, peer_fault = peer.run(case.code, registers, case.rflags, case.at)
