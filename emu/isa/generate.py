@@ -123,7 +123,7 @@ def generate() -> dict[str, str]:
                           f"STARTS = {struct.pack(f'<{len(starts)}H', *starts)!r}\n"
                           f"HANDLERS = {1 + len(owner)}\n")
     files["names.py"] = ("# Generated: mnemonic, operands (place, type), condition, attributes, opcode of every row.\n"
-                         "ROWS = (\n" + "".join(
+                         "ROWS: tuple = (\n" + "".join(
                              f"    ({row.mnemonic!r}, {tuple((o.place, o.kind) for o in row.operands)!r}, "
                              f"{row.condition!r}, {tuple(sorted(row.attributes))!r}, {row.opcode}),\n" for row in rows)
                          + ")\n")

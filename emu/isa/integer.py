@@ -334,7 +334,7 @@ def _stack(v: Variant) -> tuple[str, list[str]]:
     name = v.name(8 * size, "i" if immediate else v.form)
     if v.row.function == "push_value":
         if immediate:
-            lines, value = [], "<u64>i.imm"
+            lines, value = list[str](), "<u64>i.imm"
         else:
             lines, value = source_value(v, 0, size, "dst")
         head = [_P, *lines] if lines else []
