@@ -34,7 +34,7 @@ def disasm_command(arguments: list[str]) -> int:
         raise UsageError("--mode", f"unknown mode {values['--mode']!r}", "16, 32 or 64")
     address = read_integer("--at", values["--at"], 0, _ADDRESS_MAX)
     code = _read(what)
-    from ..isa.disassembly import disassemble
+    from ..cpu.disassemble import disassemble
     for at, data, text in disassemble(code, int(values["--mode"]), address):
         print(f"{at:16x}  {data.hex(' '):<45}  {text}")
     return 0

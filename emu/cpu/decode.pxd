@@ -6,7 +6,7 @@ from emu.cpu.state cimport Insn, handler_t
 cdef packed struct RowInfo:      # as packed by isa/generate.py (ROW_FORMAT)
     i16 fixed                    # whole ModRM byte, or -1
     i8 digit                     # ModRM.reg, or -1
-    u8 prefix                    # 0 any, 1 none of 66 F2 F3, 2 66, 3 F3, 4 F2
+    u8 prefix                    # 0 any, 1 none of 66 F2 F3, 2 66, 3 F3, 4 F2, 5 none of F2 F3
     u8 modrm                     # bit 0: has one, 1: register form legal, 2: memory form legal
     u8 size_rule                 # 0, 1: d64, 2: f64
     u8 size_mask                 # operand sizes for which the row holds: 1, 2, 4 for 16, 32, 64 bits
@@ -16,7 +16,7 @@ cdef packed struct RowInfo:      # as packed by isa/generate.py (ROW_FORMAT)
     u8 immediate                 # IMM_*
     u8 aux
     u8 feature
-    u8 any_mod                   # ModRM.mod is not looked at
+    u8 special                   # SPECIAL_*
     u16 handler[6]               # [operand size 16, 32, 64][register, memory]
     u16 number
 
@@ -29,6 +29,15 @@ cdef enum:
     ROW_W0 = 32
     ROW_W1 = 64
     ROW_REP_END = 128
+
+cdef enum:
+    SPECIAL_ANY_MOD = 1          # ModRM.mod is not looked at
+    SPECIAL_SEGMENT = 2          # ModRM.reg must name a segment register ...
+    SPECIAL_NOT_CS = 4           # ... other than CS
+    SPECIAL_CONTROL = 8          # ModRM.reg must name a control register
+    SPECIAL_DEBUG = 16           # ModRM.reg must name a debug register
+    SPECIAL_REGISTER = 30        # any of the four
+    SPECIAL_B0 = 32              # only without REX.B
 
 cdef enum:                       # what decode_one gives besides a length
     DECODE_MORE = 0              # the bytes end before the instruction does

@@ -5,7 +5,10 @@ from emu.base.types cimport i8, i16, i32, i64, u8, u16, u32, u64
 from emu.cpu.state cimport (CS, DS, ES, FS, GS, I_A16, I_A32, I_LOCK, I_MEMORY, I_REP, I_REPNE, MODE_16, MODE_32, MODE_64, MODE_CODE,
                             MODE_PROTECTED, RBP, RIP_SLOT, RSP, SS, ZERO_SLOT, Insn, handler_t)
 
+from collections import namedtuple
+
 from emu.cpu.gen import tables
+from emu.cpu.gen.features cimport FEATURE_CR8_LEGACY
 
 cdef handler_t handlers[4096]
 cdef RowInfo[8192] rows
@@ -41,6 +44,19 @@ cdef inline int place_number(u8 code, int reg_field, int rm_field, int low, u8 r
     if kind == 2:
         return number
     return number & 7
+
+
+cdef inline bint has_feature(const u64* features, int number) noexcept nogil:
+    return (features[number >> 6] >> (number & 63)) & 1
+
+
+cdef inline bint names_register(u8 special, int number) noexcept nogil:
+    """Whether ModRM.reg (with REX.R) names a register that there is (SDM 2B MOV; SDM 3A 2.5, 17.2; APM 2 3.1)."""
+    if special & SPECIAL_SEGMENT:
+        return number & 7 <= GS and not (special & SPECIAL_NOT_CS and number & 7 == CS)
+    if special & SPECIAL_CONTROL:
+        return number == 0 or 2 <= number <= 4 or number == 8
+    return number < 8
 
 
 cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* features, Decoded* out) noexcept nogil:
@@ -93,6 +109,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
             break
         rex = 0                                  # REX counts only right before the opcode
         n += 1
+    out.segment_override = segment >= 0
     # --- opcode
     opcode = b
     n += 1
@@ -130,7 +147,9 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
             continue
         if row.attributes & ROW_W1 and not rex & 8:
             continue
-        if row.feature and not (features[row.feature >> 6] >> (row.feature & 63)) & 1:
+        if row.special & SPECIAL_B0 and rex & 1:
+            continue
+        if row.feature and not has_feature(features, row.feature):
             continue
         if row.prefix:
             if row.prefix == 1:
@@ -139,7 +158,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
             elif row.prefix == 2:
                 if rep or not size_prefix:
                     continue
-            elif rep != (0xF3 if row.prefix == 3 else 0xF2):
+            elif rep != (0xF3 if row.prefix == 3 else 0xF2 if row.prefix == 4 else 0):
                 continue
         if row.modrm & 1:
             if not modrm_read:
@@ -153,7 +172,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
                 continue
             if row.digit >= 0 and row.digit != (modrm >> 3) & 7:
                 continue
-            if row.any_mod:
+            if row.special & SPECIAL_ANY_MOD:
                 mod = 3
             if row.fixed < 0 and not row.modrm & (2 if mod == 3 else 4):
                 continue
@@ -185,9 +204,16 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
         reg_field = ((modrm >> 3) & 7) | ((rex & 4) << 1)
         rm = modrm & 7
         rm_field = rm | ((rex & 1) << 3)
+        if row.special & SPECIAL_REGISTER:
+            if lock and row.special & SPECIAL_CONTROL and reg_field == 0 and has_feature(features, FEATURE_CR8_LEGACY):
+                reg_field = 8                    # LOCK MOV CR0 is MOV CR8 (APM 2 3.1.5)
+                lock = False
+                insn.flags |= I_LOCK
+            if not names_register(row.special, reg_field):
+                return DECODE_BAD
     insn.opsize = <u8>size
     insn.aux = row.aux
-    insn.flags = I_A16 if address_size == 2 else I_A32 if address_size == 4 else 0
+    insn.flags |= I_A16 if address_size == 2 else I_A32 if address_size == 4 else 0
     # --- memory operand
     if is_memory:
         insn.flags |= I_MEMORY
@@ -246,8 +272,6 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
         n += displacement_bytes
     if segment < 0:
         segment = DS
-    else:
-        out.segment_override = True
     insn.seg = <u8>segment
     # --- immediate
     k = row.immediate
@@ -311,3 +335,45 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
         insn.flags |= I_LOCK
     insn.fn = handlers[row.handler[2 * size_index + is_memory]]
     return n
+
+
+Decoding = namedtuple("Decoding", "length row opsize address_size prefixes rex modrm memory base index scale displacement segment "
+                                  "override rip_relative immediate")
+Decoding.__doc__ = """One decoded instruction. length: bytes; row: its number in the table; opsize, address_size: bytes; prefixes: of LOCK,
+REPNE, REP (0xF0, 0xF2, 0xF3), those given and not part of the opcode; rex: 0 or the prefix; modrm: the byte (0 where there is none);
+memory: whether ModRM names memory, and then base and index (register numbers or None), scale (a power of two), displacement (signed),
+segment (0..5) and whether a prefix chose it (override); rip_relative; immediate: sign-extended as the table says (0: none)."""
+
+
+def decode(data: bytes, int mode, features=None, bint protected=True):
+    """Decodes the first instruction of `data`.
+
+    mode: 16, 32 or 64; features: numbers of the CPU features there are (None: all that rows name); protected: whether CR0.PE is set.
+    Returns a Decoding; None where the processor raises #UD or the instruction is longer than 15 bytes; 0 where data ends before it does.
+    """
+    cdef u64[4] bits
+    cdef Decoded d
+    cdef bytes held = data[:16]
+    cdef u32 word
+    cdef int length, given
+    if mode not in (16, 32, 64):
+        raise ValueError(f"mode {mode}: 16, 32 or 64 wanted")
+    memset(bits, 255 if features is None else 0, sizeof(bits))
+    for number in features or ():
+        if not 0 <= number < 256:
+            raise ValueError(f"feature {number}: 0..255 wanted")
+        bits[<int>number >> 6] |= <u64>1 << (<int>number & 63)
+    word = MODE_16 if mode == 16 else MODE_32 if mode == 32 else MODE_64
+    if protected or mode == 64:
+        word |= MODE_PROTECTED
+    length = decode_one(held, len(held), word, bits, &d)
+    if length <= 0:
+        return 0 if length == DECODE_MORE else None
+    given = d.insn.flags
+    return Decoding(
+        length, d.row.number, d.insn.opsize, 2 if given & I_A16 else 4 if given & I_A32 else 8,
+        ((0xF0,) if given & I_LOCK else ()) + ((0xF2,) if given & I_REPNE and d.prefix != 0xF2 else ())
+        + ((0xF3,) if given & I_REP and d.prefix != 0xF3 else ()),
+        d.rex, d.modrm, d.memory, None if d.rip_relative or d.insn.base == 8 * ZERO_SLOT else d.insn.base // 8,
+        None if d.insn.index == 8 * ZERO_SLOT else d.insn.index // 8, 1 << d.insn.scale, d.insn.disp, d.insn.seg,
+        d.segment_override, d.rip_relative, <i64>d.insn.imm)

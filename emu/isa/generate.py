@@ -16,8 +16,8 @@ ROW_FORMAT = "<hbBBBBBBBBBBB6HH"       # see RowInfo in cpu/decode.pxd
 FIXED_SLOTS = {"AL": 0, "AX": 0, "rAX": 0, "AH": 1, "CL": 8, "DX": 16, "ES": 0, "CS": 1, "SS": 2, "DS": 3, "FS": 4,
                "GS": 5, "ST0": 0, "XMM0": 0}
 CLASS_GPR, CLASS_BYTE, CLASS_NUMBER, CLASS_NUMBER3 = 0, 8, 16, 24
-PREFIXES = {"": 0, "NP": 1, "66": 2, "F3": 3, "F2": 4}
-IMMEDIATES = {("I", "b"): 1, ("I", "w"): 2, ("I", "z"): 3, ("I", "v"): 4, ("J", "b"): 5, ("J", "z"): 6,
+PREFIXES = {"": 0, "NP": 1, "66": 2, "F3": 3, "F2": 4, "NFx": 5}
+IMMEDIATES = {("I", "b"): 1, ("I", "bs"): 1, ("I", "w"): 2, ("I", "z"): 3, ("I", "v"): 4, ("J", "b"): 5, ("J", "z"): 6,
               ("O", "b"): 8, ("O", "v"): 8, ("A", "p"): 9, ("I", "d"): 10}
 
 
@@ -67,10 +67,13 @@ def _pack(row: Row, numbers: dict[str, int], ends: bool) -> bytes:
     bits |= ends << 4
     handlers = [numbers[row.handlers[(size, memory)]] if (size, memory) in row.handlers else 0
                 for size in (2, 4, 8) for memory in (False, True)]
+    special = ("anymod" in attributes) | ("b0" in attributes) << 5
+    for place, operand in enumerate(row.operands):
+        special |= {"S": 2 if place else 6, "C": 8, "D": 16}.get(operand.place, 0)
     feature = FEATURE_NUMBERS[row.cpuid] if row.cpuid else 0
     return struct.pack(ROW_FORMAT, -1 if row.fixed is None else row.fixed, -1 if row.digit is None else row.digit,
                        PREFIXES[row.prefix], modrm, rule, mask, bits, destination, source, immediate,
-                       row.condition or 0, feature, "anymod" in attributes, *handlers, row.number)
+                       row.condition or 0, feature, special, *handlers, row.number)
 
 
 def generate() -> dict[str, str]:
@@ -119,10 +122,10 @@ def generate() -> dict[str, str]:
                           f"ROWS = {b''.join(_pack(row, numbers, row.shape in ends[row.topic]) for row in rows)!r}\n"
                           f"STARTS = {struct.pack(f'<{len(starts)}H', *starts)!r}\n"
                           f"HANDLERS = {1 + len(owner)}\n")
-    files["names.py"] = ("# Generated: mnemonic, operands (place, type) and attributes of every row, for the disassembler.\n"
-                         "ROWS = (\n" + "".join(
+    files["names.py"] = ("# Generated: mnemonic, operands (place, type), condition, attributes, opcode of every row.\n"
+                         "ROWS: tuple = (\n" + "".join(
                              f"    ({row.mnemonic!r}, {tuple((o.place, o.kind) for o in row.operands)!r}, "
-                             f"{row.condition!r}, {tuple(sorted(row.attributes))!r}, {row.prefix!r}),\n" for row in rows)
+                             f"{row.condition!r}, {tuple(sorted(row.attributes))!r}, {row.opcode}),\n" for row in rows)
                          + ")\n")
     return files
 

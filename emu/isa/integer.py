@@ -24,7 +24,7 @@ def _alu_rows() -> str:
         lines.append(f"{base + 5:02X} | {name} rAX,Iz | {shape} | {flags}")
         for opcode, operands, mode in (("80", "Eb,Ib", ""), ("81", "Ev,Iz", ""), ("82", "Eb,Ib", "i64")):
             lines.append(f"{opcode} /{number} | {name} {operands} | {shape} | {lock} {mode} {flags}")
-        lines.append(f"83 /{number} | {name} Ev,Ib | {shape} | {lock} {flags}")
+        lines.append(f"83 /{number} | {name} Ev,Ibs | {shape} | {lock} {flags}")
     return "\n".join(lines)
 
 
@@ -68,7 +68,7 @@ F6 /7 | idiv Eb | muldiv idiv | u=oszapc
 F7 /7 | idiv Ev | muldiv idiv | u=oszapc
 0F AF /r | imul Gv,Ev | alu do_imul | w=oc u=szap
 69 /r | imul Gv,Ev,Iz | imul3 imul3 | w=oc u=szap
-6B /r | imul Gv,Ev,Ib | imul3 imul3 | w=oc u=szap
+6B /r | imul Gv,Ev,Ibs | imul3 imul3 | w=oc u=szap
 
 88 /r | mov Eb,Gb | store mov |
 89 /r | mov Ev,Gv | store mov |
@@ -86,11 +86,13 @@ C7 /0 | mov Ev,Iz | store mov |
 0F B7 /r | movzx Gv,Ew | load move |
 0F BE /r | movsx Gv,Eb | load move_sign |
 0F BF /r | movsx Gv,Ew | load move_sign |
+63 /r | movsxd Gv,Ew | load move_sign | o64 os16
 63 /r | movsxd Gv,Ed | load move_sign | o64
 8D /r | lea Gv,M | lea lea |
 86 /r | xchg Eb,Gb | xchg xchg | lock
 87 /r | xchg Ev,Gv | xchg xchg | lock
-F3 90 | pause | nop nop |
+F3 90 | pause | nop nop | b0
+90 | nop | nop nop | b0
 90+r | xchg Zv,rAX | xchg_ax xchg_ax |
 0F C0 /r | xadd Eb,Gb | xadd xadd | lock cpuid=I486 w=oszapc
 0F C1 /r | xadd Ev,Gv | xadd xadd | lock cpuid=I486 w=oszapc
@@ -101,8 +103,8 @@ F3 90 | pause | nop nop |
 0F C8+r | bswap Zv | unary do_bswap | cpuid=I486
 F2 0F 38 F0 /r | crc32 Gy,Eb | crc crc32 | cpuid=SSE42
 F2 0F 38 F1 /r | crc32 Gy,Ev | crc crc32 | cpuid=SSE42
-0F 38 F0 /r | movbe Gv,Mv | movbe movbe_load | cpuid=MOVBE
-0F 38 F1 /r | movbe Mv,Gv | movbe movbe_store | cpuid=MOVBE
+NFx 0F 38 F0 /r | movbe Gv,Mv | movbe movbe_load | cpuid=MOVBE
+NFx 0F 38 F1 /r | movbe Mv,Gv | movbe movbe_store | cpuid=MOVBE
 F3 0F B8 /r | popcnt Gv,Ev | scan popcnt | cpuid=POPCNT w=oszapc
 0F BC /r | bsf Gv,Ev | scan bsf | w=z u=osapc
 0F BD /r | bsr Gv,Ev | scan bsr | w=z u=osapc
@@ -124,7 +126,7 @@ F3 0F B8 /r | popcnt Gv,Ev | scan popcnt | cpuid=POPCNT w=oszapc
 0F AD /r | shrd Ev,Gv,CL | double shrd | w=oszpc u=a
 50+r | push Zv | stack push_value | d64
 68 | push Iz | stack push_value | d64
-6A | push Ib | stack push_value | d64 sized
+6A | push Ibs | stack push_value | d64 sized
 FF /6 | push Ev | stack push_value | d64
 58+r | pop Zv | stack pop_value | d64
 8F /0 | pop Ev | stack pop_value | d64
@@ -140,8 +142,10 @@ D4 | aam Ib | op aam | i64 w=szp u=oac
 D5 | aad Ib | op aad | i64 w=szp u=oac
 D6 | salc | op salc | i64 r=c
 D7 | xlatb | op xlat |
-9E | sahf | op sahf | w=szapc
-9F | lahf | op lahf | r=szapc
+9E | sahf | op sahf | i64 w=szapc
+9E | sahf | op sahf | o64 cpuid=LAHF w=szapc
+9F | lahf | op lahf | i64 r=szapc
+9F | lahf | op lahf | o64 cpuid=LAHF r=szapc
 F5 | cmc | op cmc | r=c w=c
 F8 | clc | op clc | w=c
 F9 | stc | op stc | w=c
@@ -215,9 +219,8 @@ def _xchg(v: Variant) -> tuple[str, list[str]]:
 
 
 def _xchg_ax(v: Variant) -> tuple[str, list[str]]:
-    """90+r: without REX.B, 90 is NOP and does not clear the upper half of RAX."""
     size = v.opsize
-    return v.name(8 * size), [f"cdef u64 old = reg(c, i.dst, {size})", "if i.dst == 0:", "    " + NEXT,
+    return v.name(8 * size), [f"cdef u64 old = reg(c, i.dst, {size})",
                               f"set_reg(c, i.dst, reg(c, 0, {size}), {size})", f"set_reg(c, 0, old, {size})", NEXT]
 
 
@@ -331,7 +334,7 @@ def _stack(v: Variant) -> tuple[str, list[str]]:
     name = v.name(8 * size, "i" if immediate else v.form)
     if v.row.function == "push_value":
         if immediate:
-            lines, value = [], "<u64>i.imm"
+            lines, value = list[str](), "<u64>i.imm"
         else:
             lines, value = source_value(v, 0, size, "dst")
         head = [_P, *lines] if lines else []

@@ -7,8 +7,8 @@ A topic file (integer.py, system.py, x87.py, sse.py ...) has
   IMPORTS  the cimport lines that its generated handlers need
   SHAPES   (optional) shapes of its own: name -> function(Variant) -> (handler name, list of body lines)
 
-encoding      [NP|66|F3|F2] opcode bytes [+r|+cc] [/r | /0../7 | =C1]
-              NP: none of 66, F2, F3 allowed. 66, F3, F2: mandatory prefix (F2/F3 win over 66, which may then still
+encoding      [NP|NFx|66|F3|F2] opcode bytes [+r|+cc] [/r | /0../7 | =C1]
+              NP: none of 66, F2, F3 allowed. NFx: neither F2 nor F3. 66, F3, F2: mandatory prefix (F2/F3 win over 66, which may then still
               set the operand size). None of them: any prefix is accepted (66 = operand size).
               +r: eight opcodes, register in the low three bits. +cc: sixteen opcodes, a condition in the low four.
               /r: a ModRM byte. /digit: ModRM.reg is fixed. =XX: the whole ModRM byte is fixed.
@@ -18,13 +18,14 @@ instruction   mnemonic operands. Operands are those of SDM 2 appendix A: a lette
               in ModRM.reg.  V: xmm in ModRM.reg.  W: xmm or memory.  U: xmm in ModRM.rm only.  P: mmx in ModRM.reg.
               Q: mmx or memory.  N: mmx in ModRM.rm only.  I: immediate.  J: relative branch.  O: moffs.  A: far
               pointer.  X Y: string operands.  Fixed: AL CL AX DX rAX 1 ES CS SS DS FS GS ST0 STi (st in ModRM.rm).
-              Types   b w d q: 1 2 4 8 bytes.  v: operand size.  z: operand size, immediate of at most 4 bytes.
+              Types   b w d q: 1 2 4 8 bytes.  bs: 1, sign-extended to the operand size.  v: operand size.
+              z: operand size, immediate of at most 4 bytes.
               y: 4, or 8 with REX.W.  dq ps pd x: 16.  ss sd: 4, 8.  t: 10.  p: far pointer.  None: no size.
               A mnemonic `cbw/cwde/cdqe` names the three operand sizes.
 shape         how the handler is put together (shapes.py tells each), and the function in cpu/semantics that it calls.
 attributes    i64: #UD in 64-bit mode.  o64: 64-bit mode only.  d64: operand size is 64 by default in 64-bit mode (66
               gives 16).  f64: always 64 in 64-bit mode.  os16 os32 os64: only with that operand size.  w0 w1: only
-              with that REX.W.  lock: LOCK allowed (memory form).  pe: #UD in real and virtual-8086 mode.
+              with that REX.W.  b0: only without REX.B.  lock: LOCK allowed (memory form).  pe: #UD in real and virtual-8086 mode.
               cpuid=NAME: #UD, or the next row that fits, where the CPU model lacks it.
               sized: handlers by operand size though no operand names it.  rep: ends the block where F2 or F3 is there.
               anymod: ModRM.mod is not looked at, rm is a register.
@@ -43,7 +44,7 @@ import re
 from dataclasses import dataclass, field
 
 MAPS = {"": 0, "0F": 1, "0F 38": 2, "0F 3A": 3}
-TYPE_SIZES = {"b": 1, "w": 2, "d": 4, "q": 8, "dq": 16, "ps": 16, "pd": 16, "x": 16, "ss": 4, "sd": 8, "t": 10}
+TYPE_SIZES = {"b": 1, "bs": 1, "w": 2, "d": 4, "q": 8, "dq": 16, "ps": 16, "pd": 16, "x": 16, "ss": 4, "sd": 8, "t": 10}
 FIXED = ("AL", "CL", "AX", "DX", "rAX", "1", "ES", "CS", "SS", "DS", "FS", "GS", "ST0", "STi", "XMM0", "AH", "3")
 PLACES = "EGMRZSCDVWUPQNIJOAXY"
 
@@ -138,7 +139,7 @@ def _parse_line(topic: str, line: str) -> list[Row]:
     encoding, instruction, shape, attributes = columns
     tokens = encoding.split()
     prefix = ""
-    if tokens[0] in ("NP", "66", "F3", "F2") and len(tokens) > 1 and re.match(r"[0-9A-F]{2}", tokens[1]):
+    if tokens[0] in ("NP", "NFx", "66", "F3", "F2") and len(tokens) > 1 and re.match(r"[0-9A-F]{2}", tokens[1]):
         prefix = tokens.pop(0)
     digit = fixed = None
     modrm = False
@@ -170,7 +171,7 @@ def _parse_line(topic: str, line: str) -> list[Row]:
         key, equals, value = word.partition("=")
         if equals and key in flags:
             flags[key] = value
-        elif word in ("i64", "o64", "d64", "f64", "os16", "os32", "os64", "w0", "w1", "lock", "pe", "sized", "rep", "anymod"):
+        elif word in ("i64", "o64", "d64", "f64", "os16", "os32", "os64", "w0", "w1", "b0", "lock", "pe", "sized", "rep", "anymod"):
             plain.add(word)
         else:
             raise ValueError(f"{topic}: attribute {word} in {line}")

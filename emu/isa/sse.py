@@ -108,7 +108,7 @@ F2 0F 12 /r | movddup Vpd,Wq | simd movddup | cpuid=SSE3
 66 0F 3A 61 /r | pcmpestri Vdq,Wdq,Ib | strings pcmpestri | cpuid=SSE42 w=oszapc
 66 0F 3A 62 /r | pcmpistrm Vdq,Wdq,Ib | strings pcmpistrm | cpuid=SSE42 w=oszapc
 66 0F 3A 63 /r | pcmpistri Vdq,Wdq,Ib | strings pcmpistri | cpuid=SSE42 w=oszapc
-0F 77 | emms | op emms | cpuid=MMX
+NP 0F 77 | emms | op emms | cpuid=MMX
 """
 
 _MOVES = """
@@ -256,14 +256,14 @@ _SYSTEM = """
 0F 18 /2 | prefetcht1 M | nop nop | cpuid=SSE
 0F 18 /3 | prefetcht2 M | nop nop | cpuid=SSE
 0F 18 /r | nop Ev | nop nop | cpuid=NOPL
-NP 0F AE /0 | fxsave M | area fxsave | cpuid=FXSR
-NP 0F AE /1 | fxrstor M | area fxrstor | cpuid=FXSR
+NP 0F AE /0 | fxsave/fxsave/fxsave64 M | area fxsave | cpuid=FXSR
+NP 0F AE /1 | fxrstor/fxrstor/fxrstor64 M | area fxrstor | cpuid=FXSR
 NP 0F AE /2 | ldmxcsr Md | op ldmxcsr | cpuid=SSE
 NP 0F AE /3 | stmxcsr Md | op stmxcsr | cpuid=SSE
-NP 0F AE /4 | xsave M | area xsave | cpuid=XSAVE
-NP 0F AE /5 | xrstor M | area xrstor | cpuid=XSAVE
-NP 0F AE /6 | xsaveopt M | area xsaveopt | cpuid=XSAVEOPT
-NP 0F C7 /4 | xsavec M | area xsavec | cpuid=XSAVEC
+NP 0F AE /4 | xsave/xsave/xsave64 M | area xsave | cpuid=XSAVE
+NP 0F AE /5 | xrstor/xrstor/xrstor64 M | area xrstor | cpuid=XSAVE
+NP 0F AE /6 | xsaveopt/xsaveopt/xsaveopt64 M | area xsaveopt | cpuid=XSAVEOPT
+NP 0F C7 /4 | xsavec/xsavec/xsavec64 M | area xsavec | cpuid=XSAVEC
 NP 0F AE /5 | lfence | nop nop | cpuid=SSE2
 NP 0F AE /6 | mfence | nop nop | cpuid=SSE2
 NP 0F AE /7 | sfence | nop nop | cpuid=SSE

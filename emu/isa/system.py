@@ -10,17 +10,17 @@ from emu.cpu.verify cimport *
 """
 
 TABLE = """
-0F 20 /r | mov Rd,Cd | op mov_from_cr | anymod
-0F 22 /r | mov Cd,Rd | end mov_to_cr | anymod
-0F 21 /r | mov Rd,Dd | op mov_from_dr | anymod
-0F 23 /r | mov Dd,Rd | end mov_to_dr | anymod
+0F 20 /r | mov Ry,Cd | op mov_from_cr | anymod f64
+0F 22 /r | mov Cd,Ry | end mov_to_cr | anymod f64
+0F 21 /r | mov Ry,Dd | op mov_from_dr | anymod f64
+0F 23 /r | mov Dd,Ry | end mov_to_dr | anymod f64
 0F 06 | clts | op clts |
 0F 01 /6 | lmsw Mw | end lmsw_m |
 0F 01 /6 | lmsw Rw | end lmsw_r |
 0F 01 /4 | smsw Mw | op smsw_m |
 0F 01 /4 | smsw Rv | op smsw_r |
 0F 01 /7 | invlpg M | end invlpg | cpuid=I486
-66 0F 38 82 /r | invpcid Gy,Mdq | end invpcid | cpuid=INVPCID
+66 0F 38 82 /r | invpcid Gy,Mdq | end invpcid | f64 cpuid=INVPCID
 0F 08 | invd | op privileged | cpuid=I486
 0F 09 | wbinvd | op privileged | cpuid=I486
 0F 01 /0 | sgdt Ms | op sgdt |
@@ -69,8 +69,8 @@ EA | jmp Ap | end jmp_far | i64
 9A | call Ap | end call_far | i64
 FF /5 | jmp Mp | end jmp_far_memory |
 FF /3 | call Mp | end call_far_memory |
-CA | retf Iw | end ret_far |
-CB | retf | end ret_far |
+CA | retf/retf/retfq Iw | end ret_far |
+CB | retf/retf/retfq | end ret_far |
 CF | iret/iretd/iretq | end iret |
 CC | int3 | end int_3 |
 CD | int Ib | end int_n |
@@ -84,26 +84,26 @@ F1 | int1 | end int_1 |
 FA | cli | op cli |
 FB | sti | end sti |
 F4 | hlt | end hlt |
-0F 01 =CA | clac | op clac | cpuid=SMAP
-0F 01 =CB | stac | op stac | cpuid=SMAP
+NP 0F 01 =CA | clac | op clac | cpuid=SMAP
+NP 0F 01 =CB | stac | op stac | cpuid=SMAP
 0F 05 | syscall | end syscall | cpuid=SYSCALL
-0F 07 | sysret | end sysret | cpuid=SYSCALL
+0F 07 | sysret/sysret/sysretq | end sysret | cpuid=SYSCALL
 0F 34 | sysenter | end sysenter | cpuid=SEP
-0F 35 | sysexit | end sysexit | cpuid=SEP
+0F 35 | sysexit/sysexit/sysexitq | end sysexit | cpuid=SEP
 0F 01 =F8 | swapgs | op swapgs | o64
 F3 0F AE /0 | rdfsbase Ry | op rdfsbase | o64 cpuid=FSGSBASE
 F3 0F AE /1 | rdgsbase Ry | op rdgsbase | o64 cpuid=FSGSBASE
 F3 0F AE /2 | wrfsbase Ry | op wrfsbase | o64 cpuid=FSGSBASE
 F3 0F AE /3 | wrgsbase Ry | op wrgsbase | o64 cpuid=FSGSBASE
-F3 0F C7 /7 | rdpid Ry | op rdpid | cpuid=RDPID
+F3 0F C7 /7 | rdpid Ry | op rdpid | f64 cpuid=RDPID
 NP 0F 01 =EE | rdpkru | op rdpkru | cpuid=PKU
 NP 0F 01 =EF | wrpkru | end wrpkru | cpuid=PKU
 NP 0F 01 =D0 | xgetbv | op xgetbv | cpuid=XSAVE
 NP 0F 01 =D1 | xsetbv | end xsetbv | cpuid=XSAVE
 0F 31 | rdtsc | op rdtsc | cpuid=TSC
 0F 01 =F9 | rdtscp | op rdtscp | cpuid=RDTSCP
-0F C7 /6 | rdrand Rv | op rdrand | cpuid=RDRAND w=oszapc
-0F C7 /7 | rdseed Rv | op rdrand | cpuid=RDSEED w=oszapc
+NFx 0F C7 /6 | rdrand Rv | op rdrand | cpuid=RDRAND w=oszapc
+NFx 0F C7 /7 | rdseed Rv | op rdrand | cpuid=RDSEED w=oszapc
 0F 32 | rdmsr | alone rdmsr | cpuid=MSR
 0F 30 | wrmsr | alone wrmsr | cpuid=MSR
 0F A2 | cpuid | op cpuid | cpuid=CPUID

@@ -1,6 +1,8 @@
 # Plain words for why a guest could not go on: triple faults, dead halts, instructions that are not there.
 from __future__ import annotations
 
+from ..cpu.disassemble import disassemble
+
 VECTORS = {0: "#DE divide error", 1: "#DB debug", 2: "NMI", 3: "#BP breakpoint", 4: "#OF overflow", 5: "#BR bound range",
            6: "#UD invalid opcode", 7: "#NM no coprocessor", 8: "#DF double fault", 10: "#TS invalid TSS",
            11: "#NP segment not present", 12: "#SS stack fault", 13: "#GP general protection", 14: "#PF page fault",
@@ -10,14 +12,7 @@ VECTORS = {0: "#DE divide error", 1: "#DB debug", 2: "NMI", 3: "#BP breakpoint",
 def _at(machine) -> str:
     cpu = machine.cpu[0]
     data = cpu.code_bytes(16)
-    try:
-        import capstone
-        mode = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}[cpu.code_bits]
-        found = next(capstone.Cs(capstone.CS_ARCH_X86, mode).disasm(data, cpu.rip, 1), None)
-    except ImportError:
-        found = None
-    text = f"{found.mnemonic} {found.op_str}".strip() if found else "(bad)"
-    shown = data[:found.size] if found else data
+    _, shown, text = next(disassemble(data, cpu.code_bits, cpu.rip), (0, b"", "(no memory there)"))
     return f"rip {cpu.rip:#x}: {shown.hex(' ')}  {text}"
 
 

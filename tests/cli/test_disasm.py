@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu.cli.main import main
-from emu.isa.disassembly import BAD, disassemble
+from emu.cpu.disassemble import BAD, disassemble
 
 from .support import emu
 
@@ -32,7 +32,7 @@ def test_file_is_read_as_bytes(capsys, tmp_path):
 
 def test_standard_input_is_read():
     result = emu("disasm", "-", "--mode=32", data=b"\x60")
-    assert result.returncode == 0 and result.stdout.split()[-1] == b"pushal"
+    assert result.returncode == 0 and result.stdout.split()[-1] == b"pushad"
 
 
 def test_illegal_bytes_are_bad_and_what_follows_is_read(capsys):
