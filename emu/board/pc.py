@@ -41,6 +41,8 @@ PCI_MEMORY = (0xC0000000, 0xFEBFFFFF)
 PCI_PORTS = (0xC000, 0xFFFF)
 PCI_IRQS = (10, 11, 10, 11)
 SOFT_OFF_TYPE = 0            # as in QEMU, so that kernels written for it power off
+ISA_PORTS_END = 0x400        # what 10-bit ISA cards decode
+ISA_WAIT_NS = 1000           # an 8-bit I/O cycle at 8.33 MHz with its wait states, rounded up
 COM = ((0x3F8, 4), (0x2F8, 3))
 
 
@@ -64,6 +66,7 @@ class Pc:
         self.clock = clock = Clock()
         self.memory = memory = PhysicalMemory(options.memory_bytes)
         self.ports = ports = Ports()
+        ports.set_wait(ISA_PORTS_END, ISA_WAIT_NS)
         model = options.model
         self.cpus = [Core(memory, ports, clock, model.features, 0, model.physical_bits, model.number, options.seed)]
         boot = self.cpus[0]

@@ -19,7 +19,8 @@ cdef enum:
     TIMER_STATUS = 0x0001            # TMR_STS, TMR_EN
     GLOBAL_STATUS = 0x0020           # GBL_STS, GBL_EN
     BUTTON_STATUS = 0x0100           # PWRBTN_STS, PWRBTN_EN
-    EVENTS = TIMER_STATUS | GLOBAL_STATUS | BUTTON_STATUS
+    RTC_STATUS = 0x0400              # RTC_STS, RTC_EN: can be enabled, never comes (FADT: FIX_RTC)
+    EVENTS = TIMER_STATUS | GLOBAL_STATUS | BUTTON_STATUS | RTC_STATUS
     CONTROL_SCI = 0x0001             # SCI_EN
     CONTROL_SLEEP_TYPE = 0x1C00      # SLP_TYP, bits 12:10
     CONTROL_SLEEP = 0x2000           # SLP_EN

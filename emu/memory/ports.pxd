@@ -17,6 +17,8 @@ cdef struct PortRange:
 cdef struct PortSpace:
     int count
     PortRange range[MAX_PORT_REGIONS]
+    u32 slow_end                 # an access to a port below this takes `wait_ns` of virtual time (the ISA bus)
+    u32 wait_ns
     u8 index[65536]              # 0: nobody; else 1 + place in range[]
 
 

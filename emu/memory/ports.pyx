@@ -76,6 +76,11 @@ cdef class Ports:
     def __cinit__(self):
         self._keep = []
 
+    def set_wait(self, u32 end, u32 wait_ns):
+        """Makes every access to a port below `end` take `wait_ns` of virtual time, as on the ISA bus."""
+        self.space.slow_end = end
+        self.space.wait_ns = wait_ns
+
     def map(self, u64 base, Region region not None):
         """Gives the region the ports from `base` up; ValueError where they are taken."""
         if port_map(&self.space, base, region.size, region.read, region.write, region.owner):

@@ -18,6 +18,12 @@ from emu.memory.ports cimport port_read, port_write
 ctypedef int (*element_fn)(Cpu* c, Insn* i, int size) noexcept nogil
 
 
+cdef inline void wait_for_bus(Cpu* c, u32 port) noexcept nogil:
+    """An access to a slow bus takes its time; code that polls a device relies on it."""
+    if port < c.ports.slow_end:
+        c.idle_ns += c.ports.wait_ns
+
+
 cdef inline int destination_segment(Cpu* c) noexcept nogil:
     """ES, which no prefix overrides."""
     return FLAT if c.mode & MODE_FLAT_ES else ES | SEG_CHECKED
@@ -114,6 +120,7 @@ cdef int input_one(Cpu* c, Insn* i, int size) noexcept nogil:
         return 1
     put(p, port_read(c.ports, <u32>c.regs[2] & 0xFFFF, size), size)
     commit(c, p)
+    wait_for_bus(c, <u32>c.regs[2] & 0xFFFF)
     advance(c, i, RDI, size)
     return 0
 
@@ -128,6 +135,7 @@ cdef int output_one(Cpu* c, Insn* i, int size) noexcept nogil:
     if p == NULL:
         return 1
     port_write(c.ports, <u32>c.regs[2] & 0xFFFF, size, <u32>get(p, size))
+    wait_for_bus(c, <u32>c.regs[2] & 0xFFFF)
     advance(c, i, RSI, size)
     return 0
 
@@ -267,6 +275,7 @@ cdef int port_in(Cpu* c, Insn* i, u32 port, int size) noexcept nogil:
     if not c.single:
         return run_alone(c)
     set_reg(c, 0, port_read(c.ports, port, size), size)
+    wait_for_bus(c, port)
     return 0
 
 
@@ -276,4 +285,5 @@ cdef int port_out(Cpu* c, Insn* i, u32 port, int size) noexcept nogil:
     if not c.single:
         return run_alone(c)
     port_write(c.ports, port, size, <u32>reg(c, 0, size))
+    wait_for_bus(c, port)
     return 0
