@@ -37,7 +37,7 @@ cdef enum:
     ARENA_BYTES = 32 << 20
     HASH_BYTES = 65536 * 8
     DR6_BS = 1 << 14
-    MOST_JUMPS = 10000           # idle jumps before the caller is asked whether it wants something else
+    MOST_JUMPS = 64              # idle jumps before the caller is asked whether it wants something else
 
 
 cdef inline bint interrupt_ready(Cpu* c) noexcept nogil:
