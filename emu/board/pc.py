@@ -1,7 +1,6 @@
 # The PC: addresses, interrupt numbers and wires; the only place that knows them.
 from __future__ import annotations
-
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from emu.base.clock import Clock
 from emu.base.pci_routing import FIRST_GSI, INTX_NETS
@@ -46,8 +45,7 @@ ISA_WAIT_NS = 1000           # an 8-bit I/O cycle at 8.33 MHz with its wait stat
 COM = ((0x3F8, 4), (0x2F8, 3))
 
 
-@dataclass(frozen=True)
-class PcOptions:
+class PcOptions(NamedTuple):
     """What a PC is made of. memory_bytes; model of its CPU; start_seconds: the RTC's time at power-on (Unix)."""
 
     memory_bytes: int

@@ -2,7 +2,7 @@
 #
 # Source: ACPI 6.4, chapter 5 (tables) and 6 (devices); IA-PC HPET 1.0a, 3.2.4.
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from emu.boot import aml
 from emu.boot.e820 import RESERVED, E820Entry
@@ -23,16 +23,14 @@ ACTIVE_HIGH_LEVEL = 0xD              # MPS INTI flags: polarity 01, trigger mode
 CONFORMS = 0x0
 
 
-@dataclass(frozen=True, slots=True)
-class PciWindows:
+class PciWindows(NamedTuple):
     """What the PCI host bridge hands on: (first, last) addresses of memory below and above 4 GiB."""
 
     memory32: tuple[int, int]
     memory64: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AcpiBoard:
+class AcpiBoard(NamedTuple):
     """What the tables say of a board; every address and number is the board's.
 
     `pci_irqs`: the four ISA interrupts that INTA..INTD of slot 0 are wired to at the PIC. Slot s, pin p (0 is INTA)
@@ -65,8 +63,7 @@ class AcpiBoard:
     rtc_century: int = 0x32          # index in CMOS
 
 
-@dataclass(frozen=True, slots=True)
-class AcpiTables:
+class AcpiTables(NamedTuple):
     """`data` belongs at physical address `base`; the RSDP is the first thing in it."""
 
     base: int

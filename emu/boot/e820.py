@@ -1,6 +1,6 @@
 # The memory map that firmware gives to a kernel (INT 15h, AX=E820h; ACPI 6.4, 15.1).
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 USABLE = 1
 RESERVED = 2
@@ -11,8 +11,7 @@ HIGH_BASE = 0x100000
 FOUR_GIB = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class E820Entry:
+class E820Entry(NamedTuple):
     """`size` bytes from physical address `base`, of one of the types above."""
 
     base: int

@@ -3,7 +3,7 @@
 # Source: the System V ABI (ELF-32/64 object file format) and Xen's docs/misc/pvh.pandoc and
 # public/arch-x86/hvm/start_info.h for PVH.
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from emu.base.errors import BootError, ImageError
 from emu.boot.layout import Layout
@@ -30,8 +30,7 @@ START_INFO_MAGIC = 0x336EC578
 STACK_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class ElfSegment:
+class ElfSegment(NamedTuple):
     """One program header."""
 
     type: int
@@ -43,8 +42,7 @@ class ElfSegment:
     align: int
 
 
-@dataclass(frozen=True, slots=True)
-class Elf:
+class Elf(NamedTuple):
     """The parts of an ELF header that loaders use."""
 
     bits: int

@@ -1,8 +1,7 @@
 # What is this file? By its content, never by its name.
 import os
 import stat
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from emu.base.errors import ImageError
 
@@ -39,8 +38,7 @@ _MENDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """`kind`: one of BOOTABLE or MEDIA, or "gzip", "xz", "zstd", "lz4", "bzip2", "cpio", "pe", "text", "empty", "unknown";
     `description` says it in words."""
 
@@ -99,7 +97,7 @@ def refuse(name: str, data: bytes, identity: Identity) -> ImageError:
                       mend=_MENDS.get(identity.kind, _MENDS["unknown"]))
 
 
-def read_image(path: str | Path, most_bytes: int = 1 << 32) -> bytes:
+def read_image(path: str | os.PathLike[str], most_bytes: int = 1 << 32) -> bytes:
     """The content of the kernel or initrd file `path`; ImageError where it is missing, unreadable or no file."""
     name = str(path)
     try:

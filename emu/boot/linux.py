@@ -2,8 +2,7 @@
 #
 # Source: Documentation/arch/x86/boot.rst and zero-page.rst of Linux. The real-mode part of the kernel is not run: its
 # questions to the BIOS are answered in boot_params.
-import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from emu.base.errors import BootError, ImageError
 from emu.boot.layout import Layout
@@ -40,8 +39,7 @@ SETUP_DATA = 0x250
 BOOT_PARAMS_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What the setup header of a bzImage says; addresses physical, sizes in bytes."""
 
     protocol: int
@@ -176,6 +174,7 @@ def _place_initrd(layout: Layout, header: Header, platform: Platform) -> tuple[i
 
 def _put_setup_data(layout: Layout, seed: int) -> int:
     """A list of one: 32 bytes for the kernel's random number generator, a function of the machine's seed."""
+    import hashlib          # here: a boot sector needs none of it
     random = hashlib.sha256(b"emu setup_data rng seed %d" % seed).digest()
     node = bytes(8) + SETUP_RNG_SEED.to_bytes(4, "little") + len(random).to_bytes(4, "little") + random
     return layout.put(node, end=0xA0000, what="setup_data")

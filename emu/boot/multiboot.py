@@ -2,7 +2,7 @@
 #
 # Source: the Multiboot Specification 0.6.96 and the Multiboot2 Specification 2.0.
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from emu.base.errors import BootError, ImageError
 from emu.boot.e820 import lower_bytes, upper_bytes
@@ -34,8 +34,7 @@ INFO2_OLD_RSDP, INFO2_NEW_RSDP = 14, 15
 LAST_KNOWN_INFO2 = 21
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
+class Addresses(NamedTuple):
     """The fields of a header that stand in for an ELF header; 0 for `load_end` is the end of the file."""
 
     header: int
@@ -44,8 +43,7 @@ class Addresses:
     bss_end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """A multiboot header: `version` 1 or 2, `offset` in the file, and what it asks for."""
 
     version: int

@@ -1,6 +1,5 @@
 # What a loader gives back: bytes to write into memory and the state in which a CPU enters them. Plain data.
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from emu.boot.e820 import E820Entry
 
@@ -15,8 +14,7 @@ EFER_LMA = 1 << 10
 RFLAGS_FIXED = 1 << 1
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A segment register with its hidden part.
 
     `limit` is in bytes, inclusive. `attributes` are bits 55:40 of the descriptor with 51:48 (the limit) zero: the
@@ -38,8 +36,7 @@ TSS32_BUSY = 0x008B
 LDT = 0x0082
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """How CPU 0 enters: everything not named here is as after reset.
 
     `registers` are the general registers by their 64-bit names (rax..r15 without rsp); those not named are 0.
@@ -63,8 +60,7 @@ class Entry:
     idt_limit: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BootPlan:
+class BootPlan(NamedTuple):
     """What is to be done: `writes` (physical address, bytes), never overlapping; then enter as `entry` says.
 
     `zeros` (physical address, length) must read as zero at entry: fresh memory does, a machine that is booted again clears
@@ -77,8 +73,7 @@ class BootPlan:
     zeros: list[tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(NamedTuple):
     """A file loaded beside the kernel (an initrd, a multiboot module); `name` is for messages."""
 
     data: bytes
@@ -86,20 +81,18 @@ class Module:
     name: str = "initrd"
 
 
-@dataclass(frozen=True, slots=True)
-class CpuFacts:
+class CpuFacts(NamedTuple):
     """What loaders ask of a CPU."""
 
     long_mode: bool = True
     name: str = "this CPU"
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """What loaders need to know of the machine: its memory map, CPU, command line, modules, ACPI root and seed."""
 
     e820: tuple[E820Entry, ...]
-    cpu: CpuFacts = field(default_factory=CpuFacts)
+    cpu: CpuFacts = CpuFacts()
     command_line: bytes = b""
     modules: tuple[Module, ...] = ()
     rsdp_address: int = 0            # 0: no ACPI

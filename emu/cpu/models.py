@@ -4,8 +4,7 @@ family, caches) is chosen so that kernels take their plain paths: an AMD vendor 
 isolation), a family without errata."""
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from emu.base.errors import UsageError
 from emu.isa.features import ALIASES, FEATURE_NUMBERS, NEEDS
@@ -18,8 +17,7 @@ _V2 = _V1 + (" SSE3 SSSE3 SSE41 SSE42 POPCNT CX16 LAHF MOVBE RDRAND RDSEED XSAVE
              " PAGE1GB X2APIC TSC_DEADLINE CLFLUSHOPT RDPID")
 
 
-@dataclass(frozen=True)
-class CpuModel:
+class CpuModel(NamedTuple):
     """One CPU model. names: its features; signature: CPUID 1 EAX; max_leaf, max_extended: CPUID 0 and 80000000H EAX
     (max_extended 0: no extended leaves); physical_bits: width of physical addresses."""
 
@@ -60,6 +58,7 @@ _FIXED = {"ALWAYS", "I486", "CPUID", "NOPL"}
 
 
 def _known(word: str, wanted: str, known: list[str], what: str) -> str:
+    import difflib          # here: a name that is known needs none of it
     close = difflib.get_close_matches(wanted.lower(), [name.lower() for name in known], 1, 0.4)
     raise UsageError("--cpu", f"no {what} is named {word!r}", "known are " + ", ".join(sorted(name.lower() for name in known)),
                      f"did you mean {close[0]!r}?" if close else f"choose one of the {what}s that are known")
@@ -102,4 +101,4 @@ def resolve_cpu(text: str) -> CpuModel:
         (_add if change[0] == "+" else _remove)(names, _feature(change[1:]))
     if "LM" in names and not model.has_long_mode:
         raise UsageError("--cpu", text, f"the model {model.name} has no long mode", "take v1 or v2 and remove features")
-    return replace(model, names=frozenset(names))
+    return model._replace(names=frozenset(names))

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from emu.base.errors import EmuError, UsageError
 from emu.board.pc import Pc, PcOptions
@@ -10,7 +10,6 @@ from emu.boot.identify import read_image
 from emu.boot.load import load
 from emu.boot.plan import CpuFacts, Module, Platform
 from emu.cpu.models import resolve_cpu
-from emu.machine.explain import explain_dead_halt, explain_shutdown, explain_unsupported
 
 GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{k}" for k in range(8, 16)))
 SEGMENT_ORDER = ("es", "cs", "ss", "ds", "fs", "gs", "", "", "ldtr", "tr")
@@ -19,8 +18,13 @@ START_SECONDS = 1704067200
 SLICE_INSTRUCTIONS = 1 << 20
 
 
-@dataclass(frozen=True)
-class Exit:
+def explain():
+    """The module of explanations: loaded when something is to be explained, so that a start takes no longer."""
+    import emu.machine.explain
+    return emu.machine.explain
+
+
+class Exit(NamedTuple):
     """Why a machine stopped: `reason` in words, `code` of the command line, `message` for the user (may be empty)."""
 
     reason: str
@@ -169,11 +173,11 @@ class Machine:
                 return self._reset()
             if self.on_triple_fault == "stop":
                 return self._end("triple fault", 11)
-            return self._end(*explain_shutdown(self))
+            return self._end(*explain().explain_shutdown(self))
         if reason == "dead":
-            return self._end("dead halt", 13, explain_dead_halt(self))
+            return self._end("dead halt", 13, explain().explain_dead_halt(self))
         if reason == "unsupported":
-            return self._end("not emulated", 4, explain_unsupported(self))
+            return self._end("not emulated", 4, explain().explain_unsupported(self))
         if self.budget is not None and cpu.retired >= self.budget:
             return self._end("budget", 14, f"the budget of {self.budget} instructions is used up")
         if reason == "idle":

@@ -1,5 +1,4 @@
 # ACPI tables: checksums, links between tables, fields at the offsets of ACPI 6.4, chapter 5.
-import dataclasses
 import struct
 
 import pytest
@@ -15,7 +14,7 @@ BASE, LIMIT = 0xE0000, 0x20000
 
 
 def board(**changes):
-    return dataclasses.replace(BOARD, **changes)
+    return BOARD._replace(**changes)
 
 
 def tables_of(what=BOARD, base=BASE):
