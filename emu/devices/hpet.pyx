@@ -95,7 +95,30 @@ cdef void _arm(HpetState* hpet, int n, u64 least) noexcept nogil:
         elapsed = (hpet.clock.now_ns - hpet.start_ns) // TICK_NS
         if ticks >= least and ticks < (<u64>1 << 63) // TICK_NS - elapsed:
             comparator.deadline_ns = hpet.start_ns + (elapsed + ticks) * TICK_NS
-    timer_arm(hpet.clock, &comparator.timer, comparator.deadline_ns)
+    _queue(hpet, comparator)
+
+
+cdef void _queue(HpetState* hpet, Comparator* comparator) noexcept nogil:
+    """Puts the match into the queue of timers, unless nobody could see it: edge-triggered, and not enabled (2.3.8)."""
+    cdef bint seen = comparator.config & (TIMER_LEVEL | TIMER_ENABLE) != 0
+    timer_arm(hpet.clock, &comparator.timer, comparator.deadline_ns if seen else NEVER)
+
+
+cdef void _move_on(HpetState* hpet, Comparator* comparator) noexcept nogil:
+    """A periodic comparator goes on to its first value beyond the counter."""
+    cdef u64 period = comparator.period & _width(comparator)
+    cdef u64 behind
+    if comparator.config & TIMER_PERIODIC and period:
+        period = max(period, SHORTEST_PERIOD)
+        behind = (_counter(hpet) - comparator.value) & _width(comparator)
+        comparator.value = (comparator.value + (behind // period + 1) * period) & _width(comparator)
+
+
+cdef void _catch_up(HpetState* hpet, int n) noexcept nogil:
+    """Does what matches that were not queued would have done."""
+    if hpet.comparator[n].deadline_ns <= hpet.clock.now_ns:
+        _move_on(hpet, &hpet.comparator[n])
+        _arm(hpet, n, 1)
 
 
 cdef void _arm_all(HpetState* hpet) noexcept nogil:
@@ -107,12 +130,7 @@ cdef void _arm_all(HpetState* hpet) noexcept nogil:
 cdef void _match(HpetState* hpet, int n) noexcept nogil:
     """The counter has reached comparator `n` (2.3.9.2)."""
     cdef Comparator* comparator = &hpet.comparator[n]
-    cdef u64 period = comparator.period & _width(comparator)
-    cdef u64 behind
-    if comparator.config & TIMER_PERIODIC and period:
-        period = max(period, SHORTEST_PERIOD)
-        behind = (_counter(hpet) - comparator.value) & _width(comparator)
-        comparator.value = (comparator.value + (behind // period + 1) * period) & _width(comparator)
+    _move_on(hpet, comparator)
     _arm(hpet, n, 1)
     if comparator.config & TIMER_LEVEL:
         hpet.status |= <u64>1 << n
@@ -160,6 +178,7 @@ cdef u64 _read_register(HpetState* hpet, u64 place) noexcept nogil:
     n = (place - FIRST_COMPARATOR) >> 5
     if place < FIRST_COMPARATOR or n >= COMPARATORS:
         return 0
+    _catch_up(hpet, <int>n)
     comparator = &hpet.comparator[n]
     if place & 0x18 == 0x00:
         return comparator.config | TIMER_PERIODIC_CAPABLE | TIMER_64_BIT_CAPABLE | ROUTES << 32
@@ -171,6 +190,8 @@ cdef u64 _read_register(HpetState* hpet, u64 place) noexcept nogil:
 cdef void _write_config(HpetState* hpet, u64 value) noexcept nogil:
     cdef u64 before = hpet.config
     cdef int n
+    for n in range(COMPARATORS):
+        _catch_up(hpet, n)
     value &= CONFIG_ENABLE | CONFIG_LEGACY
     hpet.counter = _counter(hpet)
     if (before ^ value) & CONFIG_ENABLE:
@@ -188,6 +209,7 @@ cdef void _write_config(HpetState* hpet, u64 value) noexcept nogil:
 
 cdef void _write_timer_config(HpetState* hpet, int n, u64 value) noexcept nogil:
     cdef Comparator* comparator = &hpet.comparator[n]
+    _catch_up(hpet, n)
     value &= TIMER_WRITABLE
     if not ROUTES >> (value >> 9 & 31) & 1:
         value &= ~<u64>TIMER_ROUTE                   # a pin that is not offered does not read back (2.3.8)
@@ -204,6 +226,7 @@ cdef void _write_timer_config(HpetState* hpet, int n, u64 value) noexcept nogil:
 cdef void _write_comparator(HpetState* hpet, int n, u64 offset, int size, u64 value) noexcept nogil:
     """In periodic mode a write sets the period, and the comparator itself only where TIMER_SET_VALUE says so (2.3.9.2.2)."""
     cdef Comparator* comparator = &hpet.comparator[n]
+    _catch_up(hpet, n)
     if not comparator.config & TIMER_PERIODIC or comparator.config & TIMER_SET_VALUE:
         comparator.value = _merge(comparator.value, offset, size, value) & _width(comparator)
     if comparator.config & TIMER_PERIODIC:
@@ -315,4 +338,4 @@ cdef class Hpet:
             if self.state.legacy[n].level not in (0, 1):
                 raise SnapshotError(f"hpet.legacy{n}", str(self.state.legacy[n].level), "0 or 1")
         for n in range(COMPARATORS):
-            timer_arm(self.state.clock, &self.state.comparator[n].timer, self.state.comparator[n].deadline_ns)
+            _queue(&self.state, &self.state.comparator[n])
