@@ -71,26 +71,25 @@ class Machine:
         self.on_triple_fault = on_triple_fault
         self.no_reboot = no_reboot
         self.append = append
-        self._name = str(path)
-        self._data = read_image(path)
-        self._modules = (Module(read_image(initrd), b"", str(initrd)),) if initrd is not None else ()
+        data = read_image(path)
+        modules = (Module(read_image(initrd), b"", str(initrd)),) if initrd is not None else ()
         self._seed = seed
         self.board = Pc(PcOptions(memory, self.model, seed, start_seconds, debug_exit, tuple(disks)))
         self.cpu = self.board.cpus
         self.memory = self.board.memory
         self.serial = Serial(self.board.serial[0])
-        self.plan = self._plan()
+        self.plan = self._plan(str(path), data, modules)     # a reset boots it again; the files themselves are let go
         self._slice = SLICE_INSTRUCTIONS
         self._idle_since = None
         self.idle_ns = 0
         self.exit: Exit | None = None
         self.boot()
 
-    def _plan(self):
+    def _plan(self, name, data, modules):
         board = self.board
         platform = Platform(board.e820, CpuFacts(self.model.has_long_mode, self.model.name), self.append.encode(),
-                            self._modules, board.acpi.rsdp_address, board.acpi.rsdp, self._seed)
-        return load(self._name, self._data, platform)
+                            modules, board.acpi.rsdp_address, board.acpi.rsdp, self._seed)
+        return load(name, data, platform)
 
     def boot(self) -> None:
         """Power-on or reset: what firmware would do, then the entry of the image."""
