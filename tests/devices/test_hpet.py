@@ -295,3 +295,16 @@ def test_impossible_state_is_refused(name, value):
     with pytest.raises(SnapshotError):
         hpet.fields.set({**before, name: value})
     assert hpet.fields.get() == before
+
+
+def test_disabled_periodic_comparator_moves_on_without_a_timer():
+    """2.3.9.2.2: the comparator is the last match plus the period, whether it interrupts or not; nobody sees it but a read."""
+    board = Board()
+    board.write(CONFIG, ENABLE)
+    board.write(config_of(0), PERIODIC | SET_VALUE)
+    board.write(comparator_of(0), 1000)
+    assert board.clock.next_deadline_ns is None
+    board.ticks(2500)
+    assert board.read(comparator_of(0)) == 3000
+    board.write(config_of(0), PERIODIC | INTERRUPT)
+    assert board.clock.next_deadline_ns == 3000 * TICK
