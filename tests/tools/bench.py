@@ -15,12 +15,12 @@ REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9",
 class Bench:
     """A flat 16-bit (real), 32-bit (protected) or 64-bit (long, identity-mapped) machine without devices."""
 
-    def __init__(self, bits: int, features=tuple(FEATURE_NUMBERS.values()), memory: int = 1 << 20) -> None:
+    def __init__(self, bits: int, features=None, memory: int = 1 << 20) -> None:
         self.bits = bits
         self.memory = PhysicalMemory(memory)
         self.ports = Ports()
         self.clock = Clock()
-        self.cpu = Core(self.memory, self.ports, self.clock, features=features)
+        self.cpu = Core(self.memory, self.ports, self.clock, features=tuple(FEATURE_NUMBERS.values()) if features is None else features)
         self.enter()
 
     def enter(self) -> None:
