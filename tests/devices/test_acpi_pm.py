@@ -93,7 +93,8 @@ def test_unused_bits_do_not_stick():
     board = Board()
     board.face.write(ENABLE, 0xFFFF, 2)
     board.face.write(CONTROL, 0xDFFF, 2)
-    assert board.face.read(ENABLE, 2) == TIMER_EVENT | GLOBAL_EVENT | BUTTON_EVENT
+    rtc_event = 1 << 10                                  # ACPI 6.4, 4.8.3.1.2: RTC_EN
+    assert board.face.read(ENABLE, 2) == TIMER_EVENT | GLOBAL_EVENT | BUTTON_EVENT | rtc_event
     assert board.face.read(CONTROL, 2) == 0x1C01
     assert board.face.read(6, 2) == 0
 
