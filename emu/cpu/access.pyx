@@ -3,6 +3,7 @@ from libc.string cimport memcpy, memset
 
 from emu.base.types cimport i64, u8, u16, u32, u64
 from emu.cpu.gen.features cimport FEATURE_PAGE1GB
+from emu.cpu.mode cimport canonical
 from emu.cpu.state cimport *
 from emu.memory.space cimport (Slot, Space, find_slot, page_index, ram_pointer, space_read, space_write)
 
@@ -169,10 +170,6 @@ cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* 
         shift[0] = 12
         physical[0] = (entry[last] & <u64>0xFFFFF000) | (linear & 0xFFF)
     return 0
-
-
-cdef inline bint canonical(u64 linear) noexcept nogil:
-    return (<i64>(linear << 16) >> 16) == <i64>linear
 
 
 cdef inline int check_canonical(Cpu* c, u64 linear, int size) noexcept nogil:

@@ -4,20 +4,12 @@
 from emu.base.types cimport i64, u8, u16, u32, u64
 from emu.cpu.access cimport (commit, drop, flush_page, flush_tlb, get, operand_offset, push, put, read_at, read_operand,
                              read_system, reg, retired_before, set_fault, set_reg, stack_top, write_operand, write_system)
-from emu.cpu.cpuid cimport read_cpuid
+from emu.cpu.cpuid cimport has_feature, read_cpuid
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags
 from emu.cpu.gen.features cimport *
-from emu.cpu.mode cimport update_mode
+from emu.cpu.mode cimport canonical, update_mode
 from emu.cpu.segment cimport *
 from emu.cpu.state cimport *
-
-
-cdef inline bint has(Cpu* c, int feature) noexcept nogil:
-    return (c.features[feature >> 6] >> (feature & 63)) & 1
-
-
-cdef inline bint canonical(u64 linear) noexcept nogil:
-    return (<i64>(linear << 16) >> 16) == <i64>linear
 
 
 cdef inline int gp0(Cpu* c) noexcept nogil:
@@ -46,37 +38,37 @@ cdef inline int umip(Cpu* c) noexcept nogil:
 
 cdef u64 valid_cr4(Cpu* c) noexcept nogil:
     cdef u64 bits = 0
-    if has(c, FEATURE_VME):
+    if has_feature(c, FEATURE_VME):
         bits |= CR4_VME | CR4_PVI
-    if has(c, FEATURE_TSC):
+    if has_feature(c, FEATURE_TSC):
         bits |= CR4_TSD
-    if has(c, FEATURE_DE):
+    if has_feature(c, FEATURE_DE):
         bits |= CR4_DE
-    if has(c, FEATURE_PSE):
+    if has_feature(c, FEATURE_PSE):
         bits |= CR4_PSE
-    if has(c, FEATURE_PAE):
+    if has_feature(c, FEATURE_PAE):
         bits |= CR4_PAE
-    if has(c, FEATURE_MCE):
+    if has_feature(c, FEATURE_MCE):
         bits |= CR4_MCE
-    if has(c, FEATURE_PGE):
+    if has_feature(c, FEATURE_PGE):
         bits |= CR4_PGE
-    if has(c, FEATURE_FXSR):
+    if has_feature(c, FEATURE_FXSR):
         bits |= CR4_OSFXSR | CR4_PCE
-    if has(c, FEATURE_SSE):
+    if has_feature(c, FEATURE_SSE):
         bits |= CR4_OSXMMEXCPT
-    if has(c, FEATURE_UMIP):
+    if has_feature(c, FEATURE_UMIP):
         bits |= CR4_UMIP
-    if has(c, FEATURE_FSGSBASE):
+    if has_feature(c, FEATURE_FSGSBASE):
         bits |= CR4_FSGSBASE
-    if has(c, FEATURE_PCID):
+    if has_feature(c, FEATURE_PCID):
         bits |= CR4_PCIDE
-    if has(c, FEATURE_XSAVE):
+    if has_feature(c, FEATURE_XSAVE):
         bits |= CR4_OSXSAVE
-    if has(c, FEATURE_SMEP):
+    if has_feature(c, FEATURE_SMEP):
         bits |= CR4_SMEP
-    if has(c, FEATURE_SMAP):
+    if has_feature(c, FEATURE_SMAP):
         bits |= CR4_SMAP
-    if has(c, FEATURE_PKU):
+    if has_feature(c, FEATURE_PKU):
         bits |= CR4_PKE
     return bits
 
@@ -174,7 +166,7 @@ cdef int mov_from_cr(Cpu* c, Insn* i) noexcept nogil:
         value = c.cr2
     elif i.src == 3:
         value = c.cr3
-    elif i.src == 4 and has(c, FEATURE_CPUID):
+    elif i.src == 4 and has_feature(c, FEATURE_CPUID):
         value = c.cr4
     elif i.src == 8:
         value = c.port.tpr_read(c.port.apic_owner) if c.port.tpr_read != NULL else c.cr8
@@ -195,7 +187,7 @@ cdef int mov_to_cr(Cpu* c, Insn* i) noexcept nogil:
         return 0
     if i.dst == 3:
         return set_cr3(c, value)
-    if i.dst == 4 and has(c, FEATURE_CPUID):
+    if i.dst == 4 and has_feature(c, FEATURE_CPUID):
         return set_cr4(c, value)
     if i.dst == 8:
         if value & ~<u64>15:
@@ -811,7 +803,7 @@ cdef int wrpkru(Cpu* c, Insn* i) noexcept nogil:
 
 
 cdef u64 valid_xcr0(Cpu* c) noexcept nogil:
-    return 3 | (<u64>1 << 9 if has(c, FEATURE_PKU) else 0)
+    return 3 | (<u64>1 << 9 if has_feature(c, FEATURE_PKU) else 0)
 
 
 cdef int xgetbv(Cpu* c, Insn* i) noexcept nogil:

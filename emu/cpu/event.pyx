@@ -2,7 +2,7 @@
 from emu.base.types cimport i64, u8, u16, u32, u64
 from emu.cpu.access cimport probe_as, read_system, set_fault, stack_ctx, write_as
 from emu.cpu.flags cimport all_flags
-from emu.cpu.mode cimport update_mode
+from emu.cpu.mode cimport canonical, update_mode
 from emu.cpu.segment cimport (A_B, A_CODE, A_CONFORMING, A_EXPAND_DOWN, A_L, A_NULL, A_P, A_RW, A_S, dpl_of, make_null,
                               mark_accessed, read_descriptor, load_real, unpack)
 from emu.cpu.state cimport *
@@ -222,10 +222,6 @@ cdef int deliver_legacy(Cpu* c, int vector, int kind, bint has_error, u32 error,
     c.rip = offset
     update_mode(c)
     return 0
-
-
-cdef inline bint canonical(u64 linear) noexcept nogil:
-    return (<i64>(linear << 16) >> 16) == <i64>linear
 
 
 cdef int deliver_long(Cpu* c, int vector, int kind, bint has_error, u32 error, u64 flags) noexcept nogil:

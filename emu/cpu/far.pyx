@@ -7,14 +7,10 @@ from emu.cpu.access cimport (get, probe_as, read_as, read_operand, read_system, 
 from emu.cpu.event cimport (EVENT_ICEBP, EVENT_SOFTWARE, check_new_stack, deliver_fault, new_stack, push_frame,
                             software_interrupt)
 from emu.cpu.flags cimport all_flags, flag_of, load_arithmetic_flags
-from emu.cpu.mode cimport update_mode
+from emu.cpu.mode cimport canonical, update_mode
 from emu.cpu.segment cimport *
 from emu.cpu.state cimport *
 from emu.cpu.task cimport TASK_CALL, TASK_IRET, TASK_JUMP, task_switch
-
-
-cdef inline bint canonical(u64 linear) noexcept nogil:
-    return (<i64>(linear << 16) >> 16) == <i64>linear
 
 
 cdef inline u64 stack_base(Cpu* c) noexcept nogil:

@@ -3,7 +3,7 @@ from emu.base.types cimport i64, u8, u32, u64
 from emu.cpu.access cimport flush_tlb, set_fault
 from emu.cpu.cpuid cimport has_feature, is_amd
 from emu.cpu.gen.features cimport *
-from emu.cpu.mode cimport update_mode
+from emu.cpu.mode cimport canonical, update_mode
 from emu.cpu.state cimport *
 
 cdef enum:
@@ -52,10 +52,6 @@ cdef u32 AMD_TSEG_BASE = 0xC0010112
 cdef u32 AMD_OSVW_LENGTH = 0xC0010140
 cdef u32 AMD_OSVW_STATUS = 0xC0010141
 cdef u32 AMD_DE_CFG = 0xC0011029
-
-
-cdef inline bint canonical(u64 linear) noexcept nogil:
-    return (<i64>(linear << 16) >> 16) == <i64>linear
 
 
 cdef inline bint memory_type(u64 type) noexcept nogil:
