@@ -21,8 +21,10 @@ ASL = r"""
                 WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0xFF, 0, 0x100)
                 IO (Decode16, 0xCF8, 0xCF8, 1, 8)
                 WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0xD00, 0xFFFF, 0, 0xF300)
-                DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0, 0xC0000000, 0xFEBFFFFF, 0, 0x3EC00000)
-                QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0, 0x800000000, 0xFFFFFFFFF, 0, 0x800000000)
+                DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
+                             0, 0xC0000000, 0xFEBFFFFF, 0, 0x3EC00000)
+                QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
+                             0, 0x800000000, 0xFFFFFFFFF, 0, 0x800000000)
             })
             Name (PRTA, Package () { Package () { 0x1FFFF, Zero, Zero, 17 } })
             Name (PRTP, Package () { Package () { 0x1FFFF, Zero, Zero, 11 } })

@@ -88,7 +88,8 @@ def test_mutated_images_are_loaded_or_refused(name, data):
     headers = 0x270 if name.startswith("linux") else 200
     for _ in range(data.draw(st.integers(1, 6))):
         place = data.draw(st.integers(0, min(headers, len(image)) - 1))
-        value = data.draw(st.sampled_from((b"\0", b"\xFF", b"\xFF\xFF\xFF\xFF", b"\0\0\0\x80", b"\1\0\0\0")) | st.binary(min_size=1, max_size=8))
+        edges = st.sampled_from((b"\0", b"\xFF", b"\xFF\xFF\xFF\xFF", b"\0\0\0\x80", b"\1\0\0\0"))
+        value = data.draw(edges | st.binary(min_size=1, max_size=8))
         image[place:place + len(value)] = value
     load_or_refuse(bytes(image))
 

@@ -170,7 +170,8 @@ def test_approximation_relative_error(guest, opcode, exact):
 @pytest.mark.parametrize("operand, reciprocal, root", (
     (0, 0x7F800000, 0x7F800000), (1 << 31, 0xFF800000, 0xFF800000), (1, 0x7F800000, 0x7F800000), (0x80000001, 0xFF800000, 0xFF800000),
     (0x7F800000, 0, 0), (0xFF800000, 0x80000000, 0xFFC00000), (0x7F800001, 0x7FC00001, 0x7FC00001), (0xFFC12345, 0xFFC12345, 0xFFC12345),
-    (0x7F7FFFFF, 0, None), (0xBF800000, 0xBF800000, 0xFFC00000), (0x3F800000, 0x3F800000, 0x3F800000), (0x40800000, 0x3E800000, 0x3F000000)))
+    (0x7F7FFFFF, 0, None), (0xBF800000, 0xBF800000, 0xFFC00000), (0x3F800000, 0x3F800000, 0x3F800000),
+    (0x40800000, 0x3E800000, 0x3F000000)))
 def test_approximation_special_values(guest, operand, reciprocal, root):
     assert approximate(guest, "53", operand) == reciprocal
     if root is not None:

@@ -287,7 +287,8 @@ def test_restored_hpet_goes_on_at_the_same_tick():
     assert board.hpet.fields.get() == other.hpet.fields.get()
 
 
-@pytest.mark.parametrize("name, value", [("config", 4), ("status", 8), ("timer0_config", 1), ("timer0_config", 11 << 9), ("timer2_config", 24 << 9),
+@pytest.mark.parametrize("name, value", [("config", 4), ("status", 8), ("timer0_config", 1),
+                                         ("timer0_config", 11 << 9), ("timer2_config", 24 << 9),
                                          ("timer1_edge", 2), ("legacy_inputs", (0, 2)), ("pin20", 2), ("legacy0", -1)])
 def test_impossible_state_is_refused(name, value):
     hpet = Board().hpet

@@ -251,12 +251,13 @@ def test_any_sequence_keeps_state_valid_and_levels_served(steps):
             board.eoi()
         values = board.ioapic.fields.get()
         board.ioapic.fields.set(values)
-        for pin, entry in enumerate(values["entry"]):
+        for entry in values["entry"]:
             if entry & REMOTE_IRR:
                 assert entry & LEVEL
 
 
-@pytest.mark.parametrize("name, value", [("id", 16), ("levels", 1 << 24), ("entry", (1 << 12,) + (0,) * 23), ("entry", (1 << 32,) + (0,) * 23)])
+@pytest.mark.parametrize("name, value", [("id", 16), ("levels", 1 << 24),
+                                         ("entry", (1 << 12,) + (0,) * 23), ("entry", (1 << 32,) + (0,) * 23)])
 def test_impossible_state_is_refused(name, value):
     ioapic = Board().ioapic
     before = ioapic.fields.get()
