@@ -16,7 +16,7 @@ check: build .venv/test-packages   ## everything that is checked before a merge
 	@tools/host-packages test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PATH=$(BIN):$$PATH $(BIN)/cython-lint emu
+	PATH=$(BIN):$$PATH $(BIN)/cython-lint $$(git ls-files 'emu/*.pyx' 'emu/*.pxd')
 	$(BIN)/python -m pytest tests/test_layers.py tests/test_hygiene.py
 	$(BIN)/python -m pytest
 

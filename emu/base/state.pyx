@@ -2,7 +2,7 @@
 from libc.string cimport memcpy
 
 from emu.base.errors import SnapshotError
-from emu.base.types cimport i8, i16, i32, i64, u8, u16, u32, u64
+from emu.base.types cimport u8, u64
 
 _SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "bytes": 1}
 

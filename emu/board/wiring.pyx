@@ -1,5 +1,5 @@
 # Where the CPU's port meets the interrupt controllers, and where devices' lines become requests to the machine.
-from emu.base.line cimport LineInput, line_input
+from emu.base.line cimport line_input
 from emu.base.types cimport u32
 from emu.cpu.core cimport Core
 from emu.devices.apic_bus cimport ApicBus, apic_message_signal

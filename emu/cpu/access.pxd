@@ -22,7 +22,7 @@ cdef int read_as(Cpu* c, u64 linear, int size, int ctx, u64* value) noexcept nog
 cdef int write_as(Cpu* c, u64 linear, int size, int ctx, u64 value) noexcept nogil
 cdef int probe_as(Cpu* c, u64 linear, int size, int access, int ctx) noexcept nogil
 cdef int stack_ctx(Cpu* c, u32 cpl) noexcept nogil
-cdef int fetch_bytes(Cpu* c, u64 linear, u8* data, int length) noexcept nogil    # instruction bytes got before a fault; a fault at byte 0 gives -1
+cdef int fetch_bytes(Cpu* c, u64 linear, u8* data, int length) noexcept nogil    # bytes got before a fault; -1: a fault at byte 0
 cdef int fetch_page(Cpu* c, u64 linear, u64* page) noexcept nogil       # instruction TLB: 0, or 1 with the fault set
 cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* shift) noexcept nogil
 cdef void flush_tlb(Cpu* c, bint global_too) noexcept nogil
@@ -136,7 +136,6 @@ cdef inline void commit(Cpu* c, u8* p) noexcept nogil:
 
 cdef inline u8* read_at(Cpu* c, int seg, u64 offset, int size) noexcept nogil:
     """`seg` as in Insn.seg."""
-    cdef u64 linear
     if unlikely(seg & SEG_CHECKED):
         if check_segment(c, seg & 7, offset, size, False, &c.bounce_linear):
             return NULL

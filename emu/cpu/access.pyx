@@ -1,7 +1,7 @@
 # Slow paths of memory accesses: page walk, filling the software TLB, page crossing, MMIO, segment checks, flushes.
 from libc.string cimport memcpy, memset
 
-from emu.base.types cimport i64, u8, u16, u32, u64
+from emu.base.types cimport u8, u32, u64
 from emu.cpu.gen.features cimport FEATURE_PAGE1GB
 from emu.cpu.mode cimport canonical
 from emu.cpu.state cimport *

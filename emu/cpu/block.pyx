@@ -2,11 +2,11 @@
 #
 # A block is up to MAX_BLOCK instructions of one page, ending at a branch, at an instruction that must return to the core
 # loop, or at the page's end. An instruction that straddles two pages is never kept: it is decoded and run alone.
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from emu.base.bits cimport unlikely
-from emu.base.types cimport i8, i32, i64, u8, u16, u32, u64
-from emu.cpu.access cimport (fetch_bytes, fetch_page, forget_writable, leave, next_insn, rip_of, set_fault)
+from emu.base.types cimport i32, i64, u8, u16, u32, u64
+from emu.cpu.access cimport (fetch_bytes, fetch_page, forget_writable, leave, next_insn, set_fault)
 from emu.cpu.branch cimport branch_fall
 from emu.cpu.decode cimport (DECODE_BAD, DECODE_LONG, DECODE_MORE, ROW_END, ROW_REP_END, Decoded, decode_one)
 from emu.cpu.state cimport *
@@ -339,7 +339,6 @@ cdef void invalidate_code(void* owner, u64 physical, u64 length) noexcept nogil:
 
 cdef void flush_blocks(Cpu* c) noexcept nogil:
     """Forgets every block and starts the arena anew."""
-    cdef u64 k
     memset(c.hash, 0, HASH * sizeof(Block*))
     memset(c.vtab, 0, VTAB_ENTRIES * sizeof(VtabEntry))
     c.arena_used = 0

@@ -1,8 +1,8 @@
 # Control and debug registers, descriptor-table registers, flags, fast system calls, time and random numbers.
 #
 # Functions of the `end` shape find c.rip at the next instruction; all give 0, or 1 with the fault set, nothing changed.
-from emu.base.types cimport i64, u8, u16, u32, u64
-from emu.cpu.access cimport (commit, drop, flush_page, flush_tlb, get, operand_offset, push, put, read_at, read_operand,
+from emu.base.types cimport u8, u16, u32, u64
+from emu.cpu.access cimport (commit, drop, flush_page, flush_tlb, get, operand_offset, push, put, read_operand,
                              read_system, reg, retired_before, set_fault, set_reg, stack_top, write_operand, write_system)
 from emu.cpu.cpuid cimport has_feature, read_cpuid
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags

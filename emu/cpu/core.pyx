@@ -9,8 +9,8 @@ from emu.base.clock cimport NEVER, Clock, clock_fire
 from emu.base.errors import HostError
 from emu.base.line cimport LineInput, line_fn, line_input, line_output
 from emu.base.state cimport StateFields, declare_state
-from emu.base.types cimport i64, u8, u16, u32, u64
-from emu.cpu.access cimport fetch_bytes, flush_tlb, read_slow, set_fault, translate
+from emu.base.types cimport i64, u8, u32, u64
+from emu.cpu.access cimport fetch_bytes, flush_tlb, set_fault, translate
 from emu.cpu.block cimport find_block, flush_blocks, invalidate_code, run_again_alone, run_one, run_prefix
 from emu.cpu.event cimport deliver_fault, deliver_interrupt
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags
@@ -18,7 +18,7 @@ from emu.cpu.mode cimport update_mode
 from emu.cpu.reset cimport reset_cpu
 from emu.cpu.state cimport *
 from emu.memory.ports cimport Ports
-from emu.memory.space cimport PhysicalMemory, ram_pointer, space_read
+from emu.memory.space cimport PhysicalMemory
 
 cdef extern from "sys/mman.h" nogil:
     void* mmap(void* address, size_t length, int protection, int flags, int fd, long offset)
@@ -72,7 +72,6 @@ cdef bint instruction_breakpoint(Cpu* c) noexcept nogil:
 
 cdef int settle(Cpu* c, int rc) noexcept nogil:
     """Brings the CPU to an instruction boundary after handlers returned `rc`; 0, or an exit reason."""
-    cdef u64 bits
     while rc == RC_SINGLE:                       # once more, alone, at the exact count
         c.budget += c.at.left - 1
         c.clock.now_ns = c.slice_end - <u64>c.budget - 1 + c.idle_ns
@@ -94,7 +93,6 @@ cdef int step(Cpu* c) noexcept nogil:
     """One instruction, with everything that the fast path leaves out: shadows, TF, breakpoints."""
     cdef bint trap = c.flags_system & F_TF != 0
     cdef bint quiet = c.shadow_debug != 0
-    cdef u64 faults = c.page_faults
     cdef u64 bits
     cdef int rc
     cdef u64 before = c.slice_end - <u64>c.budget

@@ -2,7 +2,7 @@
 from libc.string cimport memcpy, memset
 
 from emu.base.types cimport i8, i16, i32, i64, u8, u16, u32, u64
-from emu.cpu.state cimport (CS, DS, ES, FS, GS, I_A16, I_A32, I_LOCK, I_MEMORY, I_REP, I_REPNE, MODE_16, MODE_32, MODE_64, MODE_CODE,
+from emu.cpu.state cimport (CS, DS, GS, I_A16, I_A32, I_LOCK, I_MEMORY, I_REP, I_REPNE, MODE_16, MODE_32, MODE_64, MODE_CODE,
                             MODE_PROTECTED, RBP, RIP_SLOT, RSP, SS, ZERO_SLOT, Insn, handler_t)
 
 from collections import namedtuple

@@ -1,5 +1,5 @@
 # Delivery of exceptions and interrupts: gates, stack switches, double and triple faults (SDM 3A chapter 6).
-from emu.base.types cimport i64, u8, u16, u32, u64
+from emu.base.types cimport u16, u32, u64
 from emu.cpu.access cimport probe_as, read_system, set_fault, stack_ctx, write_as
 from emu.cpu.flags cimport all_flags
 from emu.cpu.mode cimport canonical, update_mode
@@ -129,7 +129,7 @@ cdef int deliver_legacy(Cpu* c, int vector, int kind, bint has_error, u32 error,
     cdef u32 ext = 0 if kind == EVENT_SOFTWARE else 1
     cdef u32 index = 8 * <u32>vector + 2
     cdef u64 gate, descriptor, esp, top
-    cdef u32 type, selector, ss_selector, dpl, old_cpl = c.cpl
+    cdef u32 type, selector, ss_selector, dpl
     cdef u64 offset
     cdef Segment code, stack
     cdef u64[16] frame

@@ -2,7 +2,7 @@
 #
 # Each function finds c.rip at the next instruction, and changes nothing before all checks have passed.
 from emu.base.bits cimport mask_of
-from emu.base.types cimport i64, u8, u16, u32, u64
+from emu.base.types cimport u8, u16, u32, u64
 from emu.cpu.access cimport (get, probe_as, read_as, read_operand, read_system, set_fault, stack_ctx, stack_mask, write_as)
 from emu.cpu.event cimport (EVENT_ICEBP, EVENT_SOFTWARE, check_new_stack, deliver_fault, new_stack, push_frame,
                             software_interrupt)

@@ -4,7 +4,7 @@ family, caches) is chosen so that kernels take their plain paths: an AMD vendor 
 isolation), a family without errata."""
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from emu.base.errors import UsageError
 from emu.isa.features import ALIASES, FEATURE_NUMBERS, NEEDS
@@ -57,7 +57,7 @@ NAMES = tuple(model.name for model in MODELS)
 _FIXED = {"ALWAYS", "I486", "CPUID", "NOPL"}
 
 
-def _known(word: str, wanted: str, known: list[str], what: str) -> str:
+def _known(word: str, wanted: str, known: list[str], what: str) -> NoReturn:
     import difflib          # here: a name that is known needs none of it
     close = difflib.get_close_matches(wanted.lower(), [name.lower() for name in known], 1, 0.4)
     raise UsageError("--cpu", f"no {what} is named {word!r}", "known are " + ", ".join(sorted(name.lower() for name in known)),
@@ -68,7 +68,9 @@ def _feature(word: str) -> str:
     name = word.upper().replace("-", "_").replace(".", "")
     name = ALIASES.get(word.upper(), ALIASES.get(name, name))
     known = sorted(({name for model in MODELS for name in model.names}) - _FIXED)
-    return name if name in known else _known(word, name, known, "CPU feature")
+    if name not in known:
+        _known(word, name, known, "CPU feature")
+    return name
 
 
 def _add(names: set[str], feature: str) -> None:

@@ -1,5 +1,5 @@
 # Model-specific registers (SDM 4; APM 2 appendix A). One that is not here raises #GP(0), as on hardware.
-from emu.base.types cimport i64, u8, u32, u64
+from emu.base.types cimport u32, u64
 from emu.cpu.access cimport flush_tlb, set_fault
 from emu.cpu.cpuid cimport has_feature, is_amd
 from emu.cpu.gen.features cimport *

@@ -1,7 +1,7 @@
 # The state of the processor after RESET (SDM 3A table 9-1).
 from libc.string cimport memset
 
-from emu.base.types cimport u32, u64
+from emu.base.types cimport u64
 from emu.cpu.access cimport flush_tlb
 from emu.cpu.block cimport flush_blocks
 from emu.cpu.mode cimport update_mode

@@ -1,5 +1,5 @@
 # Descriptors and segment registers: reading, checking, loading; I/O permission.
-from emu.base.types cimport u8, u16, u32, u64
+from emu.base.types cimport u16, u32, u64
 from emu.cpu.access cimport read_system, set_fault, write_system
 from emu.cpu.mode cimport update_mode
 from emu.cpu.state cimport *

@@ -169,7 +169,7 @@ ctypedef int (*handler_t)(Cpu* c, Insn* i) noexcept nogil
 
 cdef struct Insn:                # 32 bytes
     handler_t fn
-    i64 imm                      # immediate, sign-extended; x87: the opcode's 11 bits (FOP); branch: target minus rip of the block's start; moffs
+    i64 imm                      # immediate, sign-extended; x87: FOP; branch: target minus rip of the block's start; moffs
     i32 disp                     # displacement (RIP-relative: already relative to the block's start)
     u8 dst                       # byte offset in regs[] (general registers), or plain number (xmm, mmx, st, sreg, cr, dr)
     u8 src
@@ -222,7 +222,7 @@ cdef struct Segment:
     u64 base
     u32 limit                    # in bytes, G applied
     u16 selector
-    u16 attributes               # descriptor bits 55:52 and 47:40: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11; bit 15: unusable (null)
+    u16 attributes               # descriptor bits 55:52, 47:40: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11; 15: unusable (null)
 
 
 cdef struct DescriptorTable:

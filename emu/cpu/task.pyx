@@ -2,7 +2,7 @@
 #
 # Up to the point where the old task is left every fault belongs to it and nothing has changed (1 is returned); the checks
 # of the new task's segments come afterwards and their faults are the new task's (2 is returned: c.rip is its, too).
-from emu.base.types cimport u16, u32, u64
+from emu.base.types cimport u32, u64
 from emu.cpu.access cimport flush_tlb, probe_as, push, read_as, set_fault, write_as
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags
 from emu.cpu.mode cimport update_mode

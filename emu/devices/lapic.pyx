@@ -8,7 +8,7 @@ from emu.base.errors import SnapshotError
 from emu.base.line cimport drive, line_input, line_output, pulse
 from emu.base.port cimport Port
 from emu.base.state cimport declare_state
-from emu.base.types cimport u8, u32, u64
+from emu.base.types cimport u32, u64
 from emu.devices.apic_bus cimport (APIC_ALL, DELIVER_EXTINT, DELIVER_FIXED, DELIVER_INIT, DELIVER_LOWEST, DELIVER_NMI,
                                    DELIVER_STARTUP, ApicAgent, ApicBus, ApicBusState, apic_broadcast, apic_deliver,
                                    apic_end_of_interrupt)

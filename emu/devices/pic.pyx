@@ -292,7 +292,8 @@ cdef class Pic:
     """Two cascaded 8259As.
 
     Regions: `master` and `slave` (2 bytes each: A0 = 0, 1), `elcr` (2 bytes). Wires: `input(n)`, n = IRQ 0..15
-    without 2; `output`, the master's INT: to INTR of the CPU, or to LINT0 of its local APIC. After a reset no request is taken until all ICWs were written.
+    without 2; `output`, the master's INT: to INTR of the CPU, or to LINT0 of its local APIC.
+    After a reset no request is taken until all ICWs were written.
     """
 
     def __cinit__(self):

@@ -376,7 +376,8 @@ cdef class Pit:
         for k in range(3):
             channel = &self.state.channel[k]
             if channel.control > 0x3F or _access(channel) == ACCESS_LATCH or channel.value > 0x10000:
-                raise SnapshotError(f"pit.channel{k}", f"control {channel.control:#x}, value {channel.value}", "no such control word or count")
+                raise SnapshotError(f"pit.channel{k}", f"control {channel.control:#x}, value {channel.value}",
+                                    "no such control word or count")
             if (max(channel.gate, channel.out, channel.loaded, channel.counting, channel.written, channel.null_count,
                     channel.read_high, channel.write_high, channel.status_latched) > 1
                     or max(channel.count_latched, channel.strobe) > 2):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import pathlib
 import struct
+from types import ModuleType
 
 from emu.isa.features import FEATURE_NUMBERS
 from emu.isa.rows import Operand, Row, parse_table
@@ -21,7 +22,7 @@ IMMEDIATES = {("I", "b"): 1, ("I", "bs"): 1, ("I", "w"): 2, ("I", "z"): 3, ("I",
               ("O", "b"): 8, ("O", "v"): 8, ("A", "p"): 9, ("I", "d"): 10}
 
 
-def load_topics() -> dict[str, object]:
+def load_topics() -> dict[str, ModuleType]:
     """The topic modules that exist, by name."""
     here = pathlib.Path(__file__).parent
     return {name: importlib.import_module(f"emu.isa.{name}") for name in TOPICS if (here / f"{name}.py").exists()}

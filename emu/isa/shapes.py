@@ -32,6 +32,11 @@ class Variant:
         return self.row.operands[place].size(self.opsize or 4)
 
     @property
+    def rm_size(self) -> int:
+        """Size in bytes of the operand in ModRM.rm; 0 where there is none."""
+        return 0 if self.row.rm is None else self.row.rm.size(self.opsize)
+
+    @property
     def form(self) -> str:
         """A letter for each operand: r, m, i(mmediate), c(l), 1."""
         letters = ""

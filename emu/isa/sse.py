@@ -308,10 +308,10 @@ def _shift_by(v: Variant) -> tuple[str, list[str]]:
 def _forms(v: Variant) -> tuple[str, list[str]]:
     row = v.row
     if v.memory:
-        size = row.rm.size(v.opsize)
+        size = v.rm_size
         slot = "src" if row.operands[0].place in "EWQ" else "dst"
         return f"{row.args[0]}_{slot}_{size}", [*_check(f"{row.args[0]}(c, i, i.{slot}, {size})"), NEXT]
-    size = int(row.args[1]) if row.args[1:] else row.rm.size(v.opsize)
+    size = int(row.args[1]) if row.args[1:] else v.rm_size
     return f"{row.function}_{size}", [*_check(f"{row.function}(c, i, {size})"), NEXT]
 
 

@@ -80,7 +80,7 @@ class Machine:
         self.serial = Serial(self.board.serial[0])
         self.plan = self._plan(str(path), data, modules)     # a reset boots it again; the files themselves are let go
         self._slice = SLICE_INSTRUCTIONS
-        self._idle_since = None
+        self._idle_since: int | None = None
         self.idle_ns = 0
         self.exit: Exit | None = None
         self.boot()
@@ -161,7 +161,7 @@ class Machine:
     def _after(self, reason: str) -> Exit | None:
         cpu = self.cpu[0]
         wanted = self.board.requests.take()
-        if "debug exit" in wanted:
+        if self.board.debug_exit is not None and "debug exit" in wanted:
             return self._end("debug exit", self.board.debug_exit.exit_code)
         if "power off" in wanted:
             return self._end("power off", 0)
@@ -181,7 +181,7 @@ class Machine:
             return self._end("budget", 14, f"the budget of {self.budget} instructions is used up")
         if reason == "idle":
             deadline = self.board.clock.next_deadline_ns
-            self.idle_ns = -1 if deadline is None else max(0, deadline - self.virtual_ns)
+            self.idle_ns = max(0, deadline - self.virtual_ns) if deadline is not None else -1
             self._idle_since = time.monotonic_ns()
         return None
 
@@ -196,8 +196,9 @@ class Machine:
         goal = self.retired + count
         while self.retired < goal:
             reason = self.cpu[0].run(goal, True)
-            if reason != "target" and self._after(reason) is not None:
-                raise EmuError("machine", f"stopped: {self.exit.reason}")
+            ended = None if reason == "target" else self._after(reason)
+            if ended is not None:
+                raise EmuError("machine", f"stopped: {ended.reason}")
 
     def run(self, until=None, budget=None) -> Exit | None:
         """Runs until it stops, the serial output matches the regular expression `until`, or `budget` more instructions."""

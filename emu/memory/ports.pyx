@@ -4,7 +4,7 @@ import cython
 from libc.string cimport memset
 
 from emu.base.bits cimport mask_of
-from emu.base.types cimport u8, u16, u32, u64
+from emu.base.types cimport u32, u64
 from emu.memory.space cimport Region, read_fn, write_fn
 
 

@@ -66,7 +66,7 @@ cdef void space_write(Space* space, u64 physical, int size, u64 value) noexcept 
 # DMA by a device: RAM and ROM only; 0, or -1 where any byte is not host-backed (nothing is transferred then)
 cdef int dma_read(Space* space, u64 physical, void* data, u64 length) noexcept nogil
 cdef int dma_write(Space* space, u64 physical, const void* data, u64 length) noexcept nogil
-cdef u8* dma_pointer(Space* space, u64 physical, u64 length, bint write) noexcept nogil   # contiguous host memory or NULL; write: marks dirty now
+cdef u8* dma_pointer(Space* space, u64 physical, u64 length, bint write) noexcept nogil   # contiguous, or NULL; write: marks dirty now
 
 
 # Maps and unmaps MMIO while the machine runs (PCI BARs, programmed by the guest): 0, or -1 where [base, base + size) is

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memmove, memset, strerror
 
 from emu.base.bits cimport mask_of
 from emu.base.errors import ResourceError, UsageError
-from emu.base.types cimport u8, u16, u32, u64
+from emu.base.types cimport u8, u64
 
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* address, size_t length, int protection, int flags, int fd, long offset)

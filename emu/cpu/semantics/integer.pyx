@@ -1,11 +1,11 @@
 # Integer instructions that are too large or too rare to be inlined into their handlers.
 from emu.base.bits cimport mask_of, sign_extend
-from emu.base.types cimport i64, u8, u16, u32, u64
+from emu.base.types cimport i64, u8, u32, u64
 from emu.cpu.access cimport (commit, drop, get, modify_operand, put, read_at, read_operand, reg, set_fault, set_reg,
                              set_stack_pointer, stack_mask, stack_segment, stack_top, write_at, write_operand)
-from emu.cpu.flags cimport (arithmetic_flags, flag_af, flag_cf, flag_of, load_arithmetic_flags, set_cf, set_cf_of,
+from emu.cpu.flags cimport (arithmetic_flags, flag_af, flag_cf, load_arithmetic_flags, set_cf, set_cf_of,
                             set_flags_logic)
-from emu.cpu.state cimport BR, DE, F_DF, I_ASIZE, MODE_CODE, MODE_64, RBP, RSP, Cpu, Insn
+from emu.cpu.state cimport BR, DE, F_DF, I_ASIZE, RBP, RSP, Cpu, Insn
 
 cdef u32[256] _CRC
 
@@ -24,8 +24,8 @@ _fill_crc()
 
 
 cdef u32 crc32c(u32 crc, u64 value, int size) noexcept nogil:
-    cdef int k
-    for k in range(size):
+    cdef int _k
+    for _k in range(size):
         crc = _CRC[(crc ^ value) & 0xFF] ^ (crc >> 8)
         value >>= 8
     return crc
@@ -113,7 +113,7 @@ cdef int enter(Cpu* c, Insn* i, int size) noexcept nogil:
     cdef u64 old_base = c.regs[RBP]
     cdef u64 base = old_base
     cdef u64 frame, value
-    cdef int k
+    cdef int _k
     cdef u8* p
     top = (top - size) & mask
     p = write_at(c, stack_segment(c), top, size)
@@ -123,7 +123,7 @@ cdef int enter(Cpu* c, Insn* i, int size) noexcept nogil:
     commit(c, p)
     frame = top
     if level > 0:
-        for k in range(1, level):
+        for _k in range(1, level):
             base = (base - size) & mask
             p = read_at(c, stack_segment(c), base, size)
             if p == NULL:

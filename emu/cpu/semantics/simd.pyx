@@ -1,6 +1,5 @@
 # The faults of MMX and SSE instructions that may not run, or that found an unmasked exception.
 from emu.cpu.access cimport set_fault
-from emu.cpu.fpu cimport x87_pending
 from emu.cpu.state cimport CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXMMEXCPT, MF, NM, UD, XM, Cpu
 
 

@@ -208,7 +208,7 @@ cdef inline u64 ucomis_f64(const Vec* d, const Vec* s, FloatStatus* f) noexcept 
     return comparison_flags(f64_compare(d.uq[0], s.uq[0], True, f))
 
 
-# --- rounding to an integral value; `control`: bits 1:0 the mode, bit 2 MXCSR's instead, bit 3 no precision exception 
+# --- rounding to an integral value; `control`: bits 1:0 the mode, bit 2 MXCSR's instead, bit 3 no precision exception
 
 cdef inline void round_f32(Vec* d, const Vec* s, FloatStatus* f, int lanes, int control) noexcept nogil:
     cdef int k
@@ -222,7 +222,7 @@ cdef inline void round_f64(Vec* d, const Vec* s, FloatStatus* f, int lanes, int 
         d.uq[k] = f64_round(s.uq[k], f.rounding if control & 4 else control & 3, (control >> 3) & 1, f)
 
 
-# --- conversions between formats; what is left of the register is cleared by those with two results in a quarter each 
+# --- conversions between formats; what is left of the register is cleared by those with two results in a quarter each
 
 cdef inline void f32_from_i32(Vec* d, const Vec* s, FloatStatus* f, int lanes) noexcept nogil:
     cdef int k

@@ -4,13 +4,13 @@
 # leaves rip at itself where it is not finished. A fault at an element leaves all earlier ones done (SDM 2B REP).
 from libc.string cimport memcpy, memset
 
-from emu.base.bits cimport mask_of, unlikely
+from emu.base.bits cimport unlikely
 from emu.base.types cimport i64, u8, u16, u32, u64
-from emu.cpu.access cimport (commit, get, leave, modify_at, next_insn, put, read_at, reg, rip_after, rip_of, run_alone,
+from emu.cpu.access cimport (commit, get, leave, next_insn, put, read_at, reg, rip_after, rip_of, run_alone,
                              set_reg, write_at)
 from emu.cpu.flags cimport flag_zf
 from emu.cpu.semantics.integer cimport do_cmp
-from emu.cpu.state cimport (DS, ES, F_DF, FLAT, I_ASIZE, I_REP, I_REPNE, MODE_64, MODE_CODE, MODE_FLAT_ES, RC_NEXT, RCX,
+from emu.cpu.state cimport (ES, F_DF, FLAT, I_ASIZE, I_REP, I_REPNE, MODE_FLAT_ES, RC_NEXT, RCX,
                             RDI, RSI, SEG_CHECKED, Cpu, Insn)
 from emu.cpu.segment cimport io_allowed
 from emu.memory.ports cimport port_read, port_write
