@@ -11,6 +11,7 @@ VERBS = {
     "images": ("list what was pulled", "images"),
     "rmi": ("delete what was pulled", "images"),
     "disasm": ("disassemble bytes", "disasm"),
+    "debug": ("tools that look into a guest", "debug"),
     "doctor": ("what this host offers, what is missing, how to get it", "doctor"),
     "completion": ("a completion script for bash, zsh or fish", "completion"),
 }
@@ -22,7 +23,7 @@ LATER_VERBS = {
     "ps": _BACKGROUND, "logs": _BACKGROUND, "attach": _BACKGROUND, "stop": _BACKGROUND, "kill": _BACKGROUND, "rm": _BACKGROUND,
     "exec": _BACKGROUND, "pause": _BACKGROUND, "resume": _BACKGROUND, "events": _BACKGROUND, "top": _BACKGROUND,
     "stats": _BACKGROUND, "snapshot": _STATES, "restore": _STATES, "fork": _STATES, "replay": _STATES, "up": _FLEETS,
-    "down": _FLEETS, "plan": _FLEETS, "demo": _FLEETS, "debug": _TOOLS, "trace": _TOOLS, "inspect": _TOOLS,
+    "down": _FLEETS, "plan": _FLEETS, "demo": _FLEETS, "trace": _TOOLS, "inspect": _TOOLS,
     "build": "building images is not there yet", "push": "image registries are not there yet", "fuzz": _TOOLS,
 }
 INTERRUPTED = 130

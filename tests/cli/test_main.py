@@ -76,7 +76,9 @@ def test_images_shows_a_broken_record(capsys, store):
 @pytest.mark.parametrize("arguments, code", [(["pull"], 2), (["pull", "nosuch"], 2), (["pull", "debian", "--sources"], 2), (["rmi"], 2),
                                              (["images", "x"], 2), (["completion"], 2), (["completion", "tcsh"], 2), (["disasm"], 2),
                                              (["disasm", "90", "--mode", "8"], 2), (["disasm", "90", "--at", "-1"], 2),
-                                             (["disasm", "xyz"], 3), (["disasm", "9"], 3), (["disasm", "/"], 3)])
+                                             (["disasm", "xyz"], 3), (["disasm", "9"], 3), (["disasm", "/"], 3),
+                                             (["debug", "dif"], 2),
+                                             (["debug", "diff", "--kernel", "/nosuch/vmlinuz", "--memory", "x"], 2)])
 def test_wrong_usage_of_the_other_verbs(capsys, store, arguments, code):
     found, out, error = run(capsys, *arguments)
     assert (found, out) == (code, "") and error.startswith("emu: ")

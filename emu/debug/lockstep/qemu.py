@@ -81,7 +81,11 @@ class Gdb:
         self.command(f"P{number:x}={value.to_bytes(size, 'little').hex()}")
 
     def read_memory(self, linear: int, size: int) -> bytes:
-        return bytes.fromhex(self.command(f"m{linear:x},{size:x}"))
+        answer = self.command(f"m{linear:x},{size:x}")
+        if answer[:1] == "E":
+            raise HostError("QEMU", f"cannot read {size} bytes at {linear:#x}", "no page is mapped there at this point",
+                            "begin at another point (--from)")
+        return bytes.fromhex(answer)
 
     def write_memory(self, linear: int, data: bytes) -> None:
         self.command(f"M{linear:x},{len(data):x}:{data.hex()}")

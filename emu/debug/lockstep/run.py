@@ -1,4 +1,4 @@
-# The command: `python -m emu.debug.lockstep ...` - where does our processor first go another way than QEMU's?
+# The command `emu debug diff`: where does our processor first go another way than QEMU's?
 import argparse
 import bisect
 import contextlib
@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from emu.base.errors import EmuError, ImageError, UsageError
+from emu.base.errors import ImageError, UsageError
 from emu.debug.lockstep.follow import Follower, Report, compare_memory, describe, follow
 from emu.debug.lockstep.log import State
 from emu.debug.lockstep.qemu import Qemu
@@ -158,21 +158,17 @@ def _from(first: State, states):
 
 
 def main(arguments: list[str], make_follower: MakeFollower) -> int:
-    """Runs the command; 0: no difference, 20: some."""
+    """Runs the command; 0: no difference, 20: some. Raises EmuError where QEMU or a file is not usable."""
     options = parser().parse_args(arguments)
-    try:
-        symbols = Symbols(options.symbols)
-        guest = ["-kernel", options.kernel, "-append", options.append] + (["-initrd", options.initrd] if options.initrd else [])
-        differences = 0
-        with Qemu(guest, size_of(options.memory), options.cpu, options.qemu) as qemu:
-            go_to_start(qemu, options.start, options.kernel, symbols)
-            for number in range(options.samples):
-                if number:
-                    qemu.run_for(options.every)
-                differences += len(sample(qemu, make_follower, options, symbols).differences)
-                if differences and options.first:
-                    break
-        return 20 if differences else 0
-    except EmuError as error:
-        print(f"emu: {error}", file=sys.stderr)
-        return error.code
+    symbols = Symbols(options.symbols)
+    guest = ["-kernel", options.kernel, "-append", options.append] + (["-initrd", options.initrd] if options.initrd else [])
+    differences = 0
+    with Qemu(guest, size_of(options.memory), options.cpu, options.qemu) as qemu:
+        go_to_start(qemu, options.start, options.kernel, symbols)
+        for number in range(options.samples):
+            if number:
+                qemu.run_for(options.every)
+            differences += len(sample(qemu, make_follower, options, symbols).differences)
+            if differences and options.first:
+                break
+    return 20 if differences else 0
