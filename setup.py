@@ -2,11 +2,13 @@
 import os
 import pathlib
 import sys
+import sysconfig
 import warnings
 
 import Cython
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 ROOT = pathlib.Path(__file__).resolve().parent
 DEBUG = os.environ.get("EMU_DEBUG") == "1"
@@ -57,9 +59,20 @@ def settings_changed():
     return True
 
 
+class BuildInPlace(build_ext):
+    """An editable install takes what `build_ext --inplace` has built; by itself it would compile everything anew elsewhere."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        if self.editable_mode:
+            ending = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+            self.build_lib, self.build_temp = f"build/lib.{ending}", f"build/temp.{ending}"
+
+
 warnings.filterwarnings("ignore", "Support for .*is still .beta")  # setuptools about its own section of pyproject.toml
 os.chdir(ROOT)
 generate()
 changed = settings_changed()
-setup(ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, nthreads=JOBS, force=changed, show_all_warnings=False),
+setup(cmdclass={"build_ext": BuildInPlace},
+      ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, nthreads=JOBS, force=changed, show_all_warnings=False),
       options={"build_ext": {"parallel": JOBS, "force": changed}})
