@@ -1,7 +1,7 @@
 # One command for each thing one wants to do; every one of them does its own set-up, inside the checkout (.venv, build).
 PYTHON ?= python3
 BIN := .venv/bin
-INPUTS := $(shell find emu -name '*.py' -o -name '*.pyx' -o -name '*.pxd' | grep -v emu/cpu/gen/) setup.py
+INPUTS := $(shell find emu -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' | grep -v emu/cpu/gen/) setup.py
 
 .PHONY: run test check build clean benchmark
 

@@ -1,6 +1,7 @@
 """Builds the extension modules; what is generated from emu/isa/ is made anew first. See pyproject.toml for the rest."""
 import os
 import pathlib
+import platform
 import sys
 import sysconfig
 import warnings
@@ -30,13 +31,21 @@ FLAGS = ["-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-fwrapv", "
 HANDLER_FLAGS = ["-DCYTHON_INLINE=inline __attribute__((always_inline))", "-fno-asynchronous-unwind-tables"]
 
 
+# Modules that only some hosts can have: the native oracle needs an x86-64 processor under Linux.
+NATIVE = platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux"
+ELSEWHERE_ABSENT = () if NATIVE else ("emu/debug/native/host.pyx",)
+
+
 def extensions():
     found = []
     for path in sorted((ROOT / "emu").rglob("*.pyx")):
         relative = path.relative_to(ROOT)
+        if relative.as_posix() in ELSEWHERE_ABSENT:
+            continue
         name = ".".join(relative.with_suffix("").parts)
         flags = FLAGS + (HANDLER_FLAGS if "gen" in relative.parts else []) + (["-DEMU_DEBUG=1"] if DEBUG else [])
-        found.append(Extension(name, [str(relative)], extra_compile_args=flags, include_dirs=["."]))
+        found.append(Extension(name, [str(relative)], extra_compile_args=flags, include_dirs=["."],
+                               depends=[str(header) for header in sorted(relative.parent.glob("*.h"))]))
     return found
 
 
