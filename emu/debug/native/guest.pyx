@@ -60,7 +60,6 @@ cdef enum:                       # physical addresses
     DATA_AT = 0x12000
     READ_ONLY_AT = 0x14000
     MEMORY = 8192
-    MOST_SECONDS = 5
 
 cdef u64 KERNEL = <u64>0xFFFFFFFF80000000
 cdef u64 NX = <u64>1 << 63
