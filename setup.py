@@ -12,7 +12,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = pathlib.Path(__file__).resolve().parent
-DEBUG = os.environ.get("EMU_DEBUG") == "1"
+DEBUG = os.environ.get("EMU_DEBUG") == "1"           # assertions (emu/base/check.pxd) and gcc's checks of undefined behaviour
+SANITIZE = os.environ.get("EMU_SANITIZE") == "1"     # besides, AddressSanitizer: Python is then to be run with libasan preloaded
 JOBS = int(os.environ.get("EMU_JOBS", "2"))
 
 DIRECTIVES = {
@@ -28,6 +29,13 @@ DIRECTIVES = {
 FLAGS = ["-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-fwrapv", "-ffp-contract=off",
          "-fno-semantic-interposition", "-fvisibility=hidden", "-fno-stack-protector", "-fcf-protection=none",
          "-fno-plt", "-w"]
+LINK_FLAGS = []
+if DEBUG:
+    # What gcc can check and our code never means to do. Not among them: alignment (guest memory has none).
+    CHECKS = ["-fsanitize=bounds,shift-exponent,integer-divide-by-zero,float-cast-overflow,null,bool,return,unreachable"]
+    CHECKS += ["-fsanitize=address"] if SANITIZE else []
+    FLAGS = ["-O1", "-g1", "-DEMU_DEBUG=1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", *CHECKS, *FLAGS[1:]]
+    LINK_FLAGS = CHECKS
 HANDLER_FLAGS = ["-DCYTHON_INLINE=inline __attribute__((always_inline))", "-fno-asynchronous-unwind-tables"]
 
 
@@ -43,8 +51,8 @@ def extensions():
         if relative.as_posix() in ELSEWHERE_ABSENT:
             continue
         name = ".".join(relative.with_suffix("").parts)
-        flags = FLAGS + (HANDLER_FLAGS if "gen" in relative.parts else []) + (["-DEMU_DEBUG=1"] if DEBUG else [])
-        found.append(Extension(name, [str(relative)], extra_compile_args=flags, include_dirs=["."],
+        flags = FLAGS + (HANDLER_FLAGS if "gen" in relative.parts else [])
+        found.append(Extension(name, [str(relative)], extra_compile_args=flags, extra_link_args=LINK_FLAGS, include_dirs=["."],
                                depends=[str(header) for header in sorted(relative.parent.glob("*.h"))]))
     return found
 

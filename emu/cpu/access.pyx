@@ -1,6 +1,7 @@
 # Slow paths of memory accesses: page walk, filling the software TLB, page crossing, MMIO, segment checks, flushes.
 from libc.string cimport memcpy, memset
 
+from emu.base.check cimport check
 from emu.base.types cimport u8, u32, u64
 from emu.cpu.gen.features cimport FEATURE_PAGE1GB
 from emu.cpu.mode cimport canonical
@@ -183,6 +184,7 @@ cdef inline void fill(Cpu* c, int ctx, int write, u64 linear, u8* host, int shif
     cdef u64 place = (<u64>ctx * 2 + write) * TLB_ENTRIES + ((linear >> 12) & (TLB_ENTRIES - 1))
     if ctx == CTX_SLOW:
         return
+    check(0 <= ctx < CTX_SLOW and 12 <= shift <= 64)
     c.tlbs[place].tag = linear & ~<u64>0xFFF
     c.tlbs[place].host = <u8*>(<u64>host & ~<u64>0xFFF)
     c.tlb_shift[place] = <u8>shift
@@ -239,6 +241,7 @@ cdef void load_bytes(Cpu* c, u64 physical, u8* data, int size) noexcept nogil:
     cdef u8* p = ram_pointer(c.space, physical)
     cdef u64 value
     cdef int k
+    check(0 < size <= 64 and (physical & 0xFFF) + <u64>size <= 4096)
     if p != NULL:
         memcpy(data, p, size)
     elif size == 1 or size == 2 or size == 4 or size == 8:
@@ -256,6 +259,7 @@ cdef void load_bytes(Cpu* c, u64 physical, u8* data, int size) noexcept nogil:
 cdef void store_bytes(Cpu* c, u64 physical, const u8* data, int size) noexcept nogil:
     cdef u64 value = 0
     cdef int k
+    check(0 < size <= 64 and (physical & 0xFFF) + <u64>size <= 4096)
     if size == 1 or size == 2 or size == 4 or size == 8:
         memcpy(&value, data, size)
         space_write(c.space, physical, size, value)
@@ -388,6 +392,7 @@ cdef void commit_slow(Cpu* c) noexcept nogil:
         store_bytes(c, c.bounce_physical[0], c.bounce, c.bounce_size)
     else:
         first = <int>c.bounce_linear
+        check(0 < first < c.bounce_size <= 64)
         store_bytes(c, c.bounce_physical[0], c.bounce, first)
         store_bytes(c, c.bounce_physical[1], c.bounce + first, c.bounce_size - first)
 

@@ -5,6 +5,7 @@
 from libc.string cimport memset
 
 from emu.base.bits cimport unlikely
+from emu.base.check cimport check
 from emu.base.types cimport i32, i64, u8, u16, u32, u64
 from emu.cpu.access cimport (fetch_bytes, fetch_page, forget_writable, leave, next_insn, set_fault)
 from emu.cpu.branch cimport branch_fall
@@ -82,6 +83,9 @@ cdef int place(Insn* slot, Decoded* d, u32 mode, int off, int start, bint linkab
             d.insn.disp = 0
         else:
             d.insn.disp = <i32>target
+    check(d.insn.fn != NULL and d.insn.base % 8 == 0 and d.insn.base <= 8 * TEMP_SLOT and d.insn.index <= 8 * ZERO_SLOT
+          and d.insn.index % 8 == 0 and d.insn.seg < FLAT and d.insn.scale < 4 and 0 < d.insn.len <= 15)
+    check(0 <= off <= LONGEST)
     slot[0] = d.insn
     slot.off = <u8>off
     slot.seg = resolved_segment(mode, d.insn.seg)
@@ -149,6 +153,7 @@ cdef Block* make_block(Cpu* c, u64 page, int start, const u8* host) noexcept nog
         if linkable and at < 4096:
             insn[slots].flags = I_LINK_FALL
         slots += 2
+    check(0 < n <= MAX_BLOCK and slots <= (MAX_BLOCK + 4) * 2 and at <= 4096)
     b.page = page
     b.mode = c.mode
     b.n = n
@@ -233,6 +238,7 @@ cdef int run_prefix(Cpu* c, Block* b, u64 count) noexcept nogil:
         if insn[slots].fn != do_set_temp:
             n += 1
         slots += 1
+    check(0 < slots <= 2 * MAX_BLOCK and 0 < count < b.n)
     set_left(c.scratch, slots, <int>count)
     put_stop(&c.scratch[slots], c.scratch[slots - 1].off + c.scratch[slots - 1].len)
     c.regs[RIP_SLOT] = c.rip

@@ -1,14 +1,22 @@
 # From block to block: links within a page, the table by virtual address, and the way back to the core loop.
 from emu.base.bits cimport likely, unlikely
-from emu.base.types cimport u32, u64
-from emu.cpu.state cimport (I_LINK_FALL, I_LINK_TAKEN, ITLB_ENTRIES, RC_NEXT, RIP_SLOT, VTAB_ENTRIES, Block, Cpu, Insn,
-                            ItlbEntry, Links,
-                            VtabEntry)
+from emu.base.check cimport check
+from emu.base.types cimport u32, u64, u8
+from emu.cpu.state cimport (I_LINK_FALL, I_LINK_TAKEN, ITLB_ENTRIES, MAX_BLOCK, NEVER_FITS, RC_NEXT, RIP_SLOT, VTAB_ENTRIES, ZERO_SLOT,
+                            Block, Cpu, Insn, ItlbEntry, Links, VtabEntry)
+
+
+cdef inline void check_block(Cpu* c, Block* b) noexcept nogil:
+    """What every block that is entered, or tried, must be."""
+    check(<u8*>b >= c.arena and <u8*>b + sizeof(Block) < c.arena + c.arena_used)
+    check(b.n == NEVER_FITS or (0 < b.n <= MAX_BLOCK and b.bytes + b.start <= 4096 and (<Insn*>(b + 1)).left == b.n))
+    check(c.regs[ZERO_SLOT] == 0 and c.budget >= 0)
 
 
 cdef inline int enter_block(Cpu* c, Block* b, u64 rip) noexcept nogil:
     """Charges the block and runs it; an invalidated one never fits the budget."""
     cdef Insn* first = <Insn*>(b + 1)
+    check_block(c, b)
     c.budget -= b.n
     if unlikely(c.budget < 0):
         c.budget += b.n
@@ -46,6 +54,8 @@ cdef inline int follow_link(Cpu* c, Block** link, u64 rip) noexcept nogil:
     cdef Block* b = link[0]
     cdef Insn* first
     if likely(b != NULL):
+        check_block(c, b)
+        check(b.n == NEVER_FITS or b.mode == c.mode)
         c.budget -= b.n
         if likely(c.budget >= 0):
             c.regs[RIP_SLOT] = rip

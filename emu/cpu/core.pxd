@@ -12,6 +12,7 @@ cdef enum:                       # why run_cpu returned
     EXIT_UNSUPPORTED = 4
     EXIT_DEAD = 5                # halted with interrupts off and nothing that could wake it
     EXIT_RESET = 6
+    EXIT_PAUSE = 7               # a bounded piece of work is done: to be called again
 
 cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil
 cdef inline u64 retired(Cpu* c) noexcept nogil:

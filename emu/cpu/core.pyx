@@ -4,7 +4,9 @@
 # instruction count. A block runs only if it fits what is left up to the next deadline; else exactly the rest of it runs.
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
+from cpython.exc cimport PyErr_CheckSignals
 
+from emu.base.check cimport check
 from emu.base.clock cimport NEVER, Clock, clock_fire
 from emu.base.errors import HostError
 from emu.base.line cimport LineInput, line_fn, line_input, line_output
@@ -26,6 +28,13 @@ cdef extern from "sys/mman.h" nogil:
     int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE
     void* MAP_FAILED
 
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        i64 tv_sec
+        i64 tv_nsec
+    int clock_gettime(int clock, timespec* now)
+    int CLOCK_MONOTONIC
+
 import importlib
 
 from emu.cpu.gen import tables
@@ -38,6 +47,17 @@ cdef enum:
     HASH_BYTES = 65536 * 8
     DR6_BS = 1 << 14
     MOST_JUMPS = 64              # idle jumps before the caller is asked whether it wants something else
+    MOST_EVENTS = 4096           # ... exceptions and interrupts without an instruction that retires
+    MOST_TURNS = 1 << 13         # blocks that the core loop itself enters, dear ones among them (a device, a flush) ...
+    MOST_INSTRUCTIONS = 1 << 16  # ... or instructions, before it pauses, so that somebody may look whether to stop
+    SIGNALS_NS = 20000000        # host time between two looks at the host's signals
+
+
+cdef inline i64 host_ns() noexcept nogil:
+    """The host's clock: only ever decides when to look at the host's signals, never what the guest sees."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1000000000 + now.tv_nsec
 
 
 cdef inline bint interrupt_ready(Cpu* c) noexcept nogil:
@@ -73,10 +93,12 @@ cdef bint instruction_breakpoint(Cpu* c) noexcept nogil:
 cdef int settle(Cpu* c, int rc) noexcept nogil:
     """Brings the CPU to an instruction boundary after handlers returned `rc`; 0, or an exit reason."""
     while rc == RC_SINGLE:                       # once more, alone, at the exact count
+        check(0 < c.at.left <= MAX_BLOCK)
         c.budget += c.at.left - 1
         c.clock.now_ns = c.slice_end - <u64>c.budget - 1 + c.idle_ns
         rc = run_again_alone(c)
     if rc == RC_FAULT:
+        check(0 < c.at.left <= MAX_BLOCK and 0 <= c.fault_vector < 32)
         c.budget += c.at.left
         c.rip = c.regs[RIP_SLOT] + c.at.off
         c.rip &= c.rip_mask
@@ -122,12 +144,17 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
     """Runs until `target` instructions have retired in all, or something else wants attention (EXIT_*).
 
     `jump`: an idle CPU jumps to its next timer at once; otherwise it returns EXIT_IDLE."""
-    cdef u64 done, now, limit
+    cdef u64 done, now, limit, last = ~<u64>0, pause = retired(c) + MOST_INSTRUCTIONS
     cdef Block* b
-    cdef Block** link
-    cdef int rc, vector, jumps = 0
+    cdef int rc, vector, jumps = 0, events = 0, turns = 0
     while True:
         done = c.slice_end - <u64>c.budget
+        events = events + 1 if done == last else 0
+        last = done
+        if events > MOST_EVENTS:                 # a handler that faults at once, an interrupt that never goes away
+            c.idle_ns += MOST_EVENTS             # time goes on all the same
+            return EXIT_TARGET
+        check(c.budget >= 0 and c.single == 0 and c.regs[ZERO_SLOT] == 0 and c.flags_system & F_ONE)
         now = done + c.idle_ns
         c.clock.now_ns = now
         c.slice_end = done
@@ -167,12 +194,16 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
             continue
         if done >= target:
             return EXIT_TARGET
-        limit = target
+        if done >= pause or turns >= MOST_TURNS:
+            return EXIT_PAUSE
+        limit = target if target < pause else pause
         if c.clock.next_deadline_ns != NEVER and c.clock.next_deadline_ns - c.idle_ns < limit:
             limit = c.clock.next_deadline_ns - c.idle_ns
+        check(limit > done)
         c.slice_end = limit
         c.budget = <i64>(limit - done)
         if c.shadow or c.flags_system & F_TF or c.dr[7] & 0xFF:
+            turns += 1
             rc = step(c)
             if rc:
                 return rc
@@ -182,10 +213,9 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
         # --- blocks, until something happens that this loop must look at
         c.link_slot = NULL                       # of before an event: its branch does not lead where rip is now
         while True:
-            link = c.link_slot
-            c.link_slot = NULL
-            b = find_block(c)
+            b = find_block(c)                    # takes back link_slot where it has to empty the arena
             if b == NULL:
+                c.link_slot = NULL
                 if c.rc == RC_FAULT:
                     deliver_fault(c)
                     break
@@ -193,8 +223,9 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
                 c.clock.now_ns = c.slice_end - <u64>c.budget - 1 + c.idle_ns
                 rc = run_one(c)
             else:
-                if link != NULL and c.arena_used:
-                    link[0] = b
+                if c.link_slot != NULL:
+                    c.link_slot[0] = b
+                    c.link_slot = NULL
                 if <i64>b.n > c.budget:
                     limit = <u64>c.budget
                     c.budget = 0
@@ -208,7 +239,9 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
                 if rc:
                     return rc
                 break
-            if (c.budget <= 0 or c.shadow or c.halted or c.intr or c.nmi or c.flags_system & F_TF or c.stop_request
+            turns += 1
+            if (c.budget <= 0 or turns >= MOST_TURNS or c.shadow or c.halted or c.intr or c.nmi or c.flags_system & F_TF
+                    or c.stop_request
                     or c.reset_request or c.init or c.shutdown or c.dr[7] & 0xFF
                     or c.clock.next_deadline_ns < c.slice_end + c.idle_ns):
                 break
@@ -342,11 +375,21 @@ cdef class Core:
 
     # --- running
     def run(self, u64 target, bint jump=True):
-        """Runs, without the GIL, until `target` instructions have retired in all or attention is wanted; gives the reason."""
+        """Runs, without the GIL, until `target` instructions have retired in all or attention is wanted; gives the reason.
+
+        The host's signals are answered on the way: what their handlers raise ends the run between two instructions."""
         cdef int reason
-        with nogil:
-            reason = run_cpu(self.c, target, jump)
-        return REASONS[reason]
+        cdef i64 look
+        while True:
+            with nogil:
+                look = host_ns() + SIGNALS_NS
+                while True:
+                    reason = run_cpu(self.c, target, jump)
+                    if reason != EXIT_PAUSE or host_ns() >= look:
+                        break
+            if reason != EXIT_PAUSE:
+                return REASONS[reason]
+            PyErr_CheckSignals()                 # their handlers run, and may raise
 
     def reset(self):
         """Power-on state; retired instructions and time go on."""

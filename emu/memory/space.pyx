@@ -6,6 +6,7 @@ from libc.errno cimport errno
 from libc.string cimport memcpy, memmove, memset, strerror
 
 from emu.base.bits cimport mask_of
+from emu.base.check cimport GUARD_BYTES, check
 from emu.base.errors import ResourceError, UsageError
 from emu.base.types cimport u8, u64
 
@@ -13,7 +14,8 @@ cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* address, size_t length, int protection, int flags, int fd, long offset)
     int munmap(void* address, size_t length)
     int madvise(void* address, size_t length, int advice)
-    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MADV_HUGEPAGE, MADV_DONTNEED
+    int mprotect(void* address, size_t length, int protection)
+    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MADV_HUGEPAGE, MADV_DONTNEED
     void* MAP_FAILED
 
 # The PC's map: a window for video at 640 KiB, shadow RAM up to 1 MiB, a hole for devices below 4 GiB.
@@ -29,15 +31,21 @@ BOARD_PAGES = 1 << 16            # pages of ROM and RAM that a board can add: 25
 cdef class Mapping:
     def __dealloc__(self):
         if self.data != NULL:
-            munmap(self.data, self.size)
+            munmap(self.data - GUARD_BYTES, self.size + 2 * GUARD_BYTES)
 
 
 cdef Mapping map_host(u64 size, str what, bint huge):
     """`size` bytes of zeros from the host, in pages that cost nothing until they are touched; raises ResourceError."""
     cdef Mapping mapping = Mapping.__new__(Mapping)
-    cdef void* data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    cdef void* data
+    size = (size + PAGE_SIZE - 1) & ~<u64>(PAGE_SIZE - 1)
+    data = mmap(NULL, size + 2 * GUARD_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     if data == MAP_FAILED:
         raise ResourceError(what, f"{size} bytes", f"the host refuses: {strerror(errno).decode()}", "use less memory")
+    if GUARD_BYTES:
+        mprotect(data, GUARD_BYTES, PROT_NONE)
+        data = <u8*>data + GUARD_BYTES
+        mprotect(<u8*>data + size, GUARD_BYTES, PROT_NONE)
     if huge:
         madvise(data, size, MADV_HUGEPAGE)      # advice only: a host without huge pages is slower, not wrong
     mapping.data = <u8*>data
@@ -121,6 +129,7 @@ cdef u64 space_read(Space* space, u64 physical, int size) noexcept nogil:
     cdef u64 value = 0
     if slot == NULL:
         return _mmio_read(space, physical, size)
+    check(0 < size <= 8 and physical - slot.base + <u64>size <= slot.size)
     memcpy(&value, slot.host + (physical - slot.base), size)
     return value
 
@@ -130,6 +139,7 @@ cdef void space_write(Space* space, u64 physical, int size, u64 value) noexcept 
     if slot == NULL:
         _mmio_write(space, physical, size, value)
     elif not slot.readonly:
+        check(0 < size <= 8 and physical - slot.base + <u64>size <= slot.size)
         memcpy(slot.host + (physical - slot.base), &value, size)
         _written(space, slot, physical, size)
 
@@ -143,6 +153,7 @@ cdef void _written(Space* space, Slot* slot, u64 physical, u64 length) noexcept 
         if chunk > length:
             chunk = length
         page = page_index(slot, physical)
+        check(page < space.pages)
         space.dirty[page] = 1
         if space.code_lines[page]:
             first = (physical & (PAGE_SIZE - 1)) >> 6
