@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from emu.base.clock import Clock
+from emu.base.errors import UsageError
 from emu.base.pci_routing import FIRST_GSI, INTX_NETS
 from emu.board.wiring import Latch, connect_apic, connect_msi, connect_pic
 from emu.boot.acpi import AcpiBoard, PciWindows, build_tables
@@ -34,6 +35,7 @@ IOAPIC = 0xFEC00000
 LAPIC = 0xFEE00000
 HPET = 0xFED00000
 PM = 0x600
+DEBUG_CONSOLES = (0xE9, 0x402)
 ACPI_BASE = 0xE0000
 ACPI_BYTES = 0x20000
 PCI_MEMORY = (0xC0000000, 0xFEBFFFFF)
@@ -54,6 +56,8 @@ class PcOptions(NamedTuple):
     start_seconds: int = 0
     debug_exit: tuple[int, int] | None = None
     disks: tuple = ()
+    rom: tuple = ()              # firmware of one's own: (physical address, bytes) of each place where it is seen
+    debug_consoles: tuple = ()   # ports of debug consoles besides the usual two
 
 
 class Pc:
@@ -63,6 +67,8 @@ class Pc:
         self.options = options
         self.clock = clock = Clock()
         self.memory = memory = PhysicalMemory(options.memory_bytes)
+        for base, data in options.rom:
+            memory.add_rom(base, data, over_ram=True)
         self.ports = ports = Ports()
         ports.set_wait(ISA_PORTS_END, ISA_WAIT_NS)
         model = options.model
@@ -127,18 +133,27 @@ class Pc:
             uart.irq.connect(router.isa(irq))
             backend.full.connect(latch.input("output full"))
             self.uarts.append(uart)
-        self.debug_console = CharBackend()
-        self.debug_console.full.connect(latch.input("output full"))
-        for port, debug_port in ((0xE9, DebugPort(self.debug_console)), (0x402, DebugPort(self.debug_console))):
-            ports.map(port, debug_port.region)
+        self.debug_consoles = {}
+        for port in (*DEBUG_CONSOLES, *(port for port in options.debug_consoles if port not in DEBUG_CONSOLES)):
+            backend = self.debug_consoles[port] = CharBackend()
+            backend.full.connect(latch.input("output full"))
+            self._map_chosen("isa-debugcon", port, DebugPort(backend))
         self.debug_exit = None
         if options.debug_exit is not None:
             base, size = options.debug_exit
             self.debug_exit = DebugExit(size)
-            ports.map(base, self.debug_exit.region)
+            self._map_chosen("isa-debug-exit", base, self.debug_exit)
             self.debug_exit.request.connect(latch.input("debug exit"))
         self._plug()
         self._describe()
+
+    def _map_chosen(self, name: str, port: int, device) -> None:
+        """Maps a device at a port that the user has chosen; UsageError where it cannot be."""
+        try:
+            self.ports.map(port, device.region)
+        except ValueError:
+            raise UsageError(name, f"port {port:#x} is taken, or is none", "a free one up to 0xffff",
+                             "choose another with iobase=") from None
 
     def _plug(self) -> None:
         """PCI: the bridges, then what is in the slots."""
@@ -181,15 +196,17 @@ class Pc:
     def devices(self):
         """Every part that has declared state."""
         parts = [self.clock, *self.cpus, self.pic, self.apic_bus, self.lapic, self.ioapic, self.router, self.pit, self.rtc,
-                 self.hpet, self.pm, self.ps2, *self.serial, *self.uarts, self.debug_console, self.debug_exit,
+                 self.hpet, self.pm, self.ps2, *self.serial, *self.uarts, *self.debug_consoles.values(), self.debug_exit,
                  self.pci, *self.cards, self.console]
         return [part for part in parts if part is not None]
 
     def reset(self) -> None:
-        """The reset line: every device and CPU as after power-on; memory stays, time goes on."""
+        """The reset line: every device and CPU as after power-on; memory stays, time goes on. Without a ROM that would do
+        it, what firmware leaves in the devices is there at once."""
         for device in self.devices:
             if hasattr(device, "reset"):
                 device.reset()
         if self.lapic is not None:
-            self.lapic.set_virtual_wire()
-        self.pci.assign_resources(*PCI_MEMORY, *PCI_PORTS, PCI_IRQS)
+            self.lapic.set_virtual_wire()        # with a ROM, too: one that knows no APIC shall get its interrupts
+        if not self.options.rom:
+            self.pci.assign_resources(*PCI_MEMORY, *PCI_PORTS, PCI_IRQS)

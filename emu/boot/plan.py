@@ -64,7 +64,8 @@ class BootPlan(NamedTuple):
     """What is to be done: `writes` (physical address, bytes), never overlapping; then enter as `entry` says.
 
     `zeros` (physical address, length) must read as zero at entry: fresh memory does, a machine that is booted again clears
-    them. `kind` names the way: "linux64", "linux32", "pvh", "elf32", "elf64", "multiboot1", "multiboot2", "bootsector".
+    them. `kind` names the way: "linux64", "linux32", "pvh", "elf32", "elf64", "multiboot1", "multiboot2", "bootsector",
+    "rom".
     """
 
     kind: str

@@ -15,6 +15,7 @@ OPTIONS = (
     Option(("--kernel", "-kernel"), "FILE", "kernel to boot (bzImage, ELF, multiboot)"),
     Option(("--initrd", "-initrd"), "FILE", "initial RAM disk for the kernel"),
     Option(("--append", "-append"), "TEXT", "kernel command line"),
+    Option(("--bios", "-bios"), "FILE", "firmware ROM: ends at 1 MiB and at 4 GiB, entered as after power-on"),
     Option(("--disk", "-drive", "-hda", "-hdb"), "FILE[,OPTIONS]", "disk image; writes are forgotten at the end unless ,commit"),
     Option(("--memory", "-m"), "SIZE", "RAM, as 256M or 1G (a plain number: MiB); 256M if not given"),
     Option(("--cpus", "-smp"), "N", "number of processors (1)"),
@@ -31,7 +32,10 @@ OPTIONS = (
     Option(("--send",), "TEXT", "type TEXT (with \\n, \\r, \\t, \\xNN) once the --expect before it matched"),
     Option(("--panic",), "KIND", "exit: end with code 12 when the console shows a kernel panic; ignore"),
     Option(("--on-triple-fault",), "KIND", "report (default), reset, stop"),
-    Option(("--device", "-device"), "isa-debug-exit[,iobase=N,iosize=N]", "a port through which the guest ends the run"),
+    Option(("--device", "-device"), "isa-debug-exit[,iobase=N,iosize=N]",
+           "a port through which the guest ends the run; or isa-debugcon[,iobase=N][,chardev=WHERE]: a port whose bytes go"
+           " where --serial could send them (0xe9, stdio)"),
+    Option(("--debugcon", "-debugcon"), "WHERE", "the same as --device isa-debugcon,chardev=WHERE"),
     Option(("--no-reboot", "-no-reboot"), "", "end when the guest reboots"),
     Option(("--engine",), "KIND", "auto, interp"),
     Option(("--stats",), "[=json]", "counters of the run on stderr at its end"),
@@ -39,7 +43,6 @@ OPTIONS = (
     Option(("--nographic", "-nographic"), "", "as QEMU's; nothing else is done here anyway"),
     Option(("--monitor", "-monitor"), "none", "only none"),
     Option(("--help", "-h"), "", "this text"),
-    Option(("--bios", "-bios"), "FILE", "", "firmware of your own is not there yet"),
     Option(("--cdrom", "-cdrom"), "FILE", "", "CD-ROM drives are not there yet"),
     Option(("--floppy", "-fda", "-fdb"), "FILE", "", "floppy drives are not there yet"),
     Option(("--share",), "HOST:TAG", "", "shared directories are not there yet"),
@@ -65,16 +68,18 @@ _LATER_VALUES = {
     "--on-triple-fault": ({"report", "reset", "stop"}, {}),
     "--monitor": ({"none"}, {"stdio": "the monitor is not there yet"}),
 }
-_DEBUG_EXIT_PORT, _DEBUG_EXIT_PORTS = 0x501, 2  # QEMU's defaults
+_DEBUG_EXIT_PORT, _DEBUG_EXIT_PORTS, _DEBUG_CONSOLE_PORT = 0x501, 2, 0xE9  # QEMU's defaults
 
 
 class RunOptions:
     """What the command line of `emu run` says. memory: bytes or None; script: ("expect" | "send", text) in their order;
-    serial: "stdio", "none" or "file:..."; debug_exit: first port and number of ports; disks: (path, commit)."""
+    serial: "stdio", "none" or "file:..."; debug_exit: first port and number of ports; debug_consoles: as serial, by port;
+    disks: (path, commit)."""
 
     def __init__(self) -> None:
         self.image: str | None = None
         self.kernel: str | None = None
+        self.bios: str | None = None
         self.initrd: str | None = None
         self.append: str | None = None
         self.disks: list[tuple[str, bool]] = []
@@ -89,6 +94,7 @@ class RunOptions:
         self.panic = "ignore"
         self.on_triple_fault = "report"
         self.debug_exit: tuple[int, int] | None = None
+        self.debug_consoles: dict[int, str] = {}
         self.no_reboot = False
         self.stats = ""
         self.json = False
@@ -121,12 +127,15 @@ def read_options(arguments: list[str]) -> RunOptions:
                 raise UsageError(name, "needs a value", option.value)
             value = rest.pop(0)
         first = option.names[0]
-        if first in seen and first not in ("--disk", "--expect", "--send", "--nographic"):
+        if first in seen and first not in ("--disk", "--expect", "--send", "--nographic", "--device"):
             raise UsageError(name, "was given twice")
         seen.add(first)
         _apply(options, first, name, value)
     if options.image is not None and options.kernel is not None:
         raise UsageError(options.image, "an image beside --kernel", "only one can be booted")
+    beside = options.image or options.kernel or options.initrd
+    if options.bios is not None and beside is not None:
+        raise UsageError("--bios", f"beside {beside}", "firmware boots from disks", f"--disk {beside}")
     for name, needed in (("--initrd", options.initrd), ("--append", options.append)):
         if needed is not None and options.kernel is None and options.image is None:
             raise UsageError(name, "needs a kernel", mend="give --kernel FILE or an image")
@@ -137,7 +146,7 @@ def _apply(options: RunOptions, first: str, name: str, value: str) -> None:
     if first in _LATER_VALUES:
         _check_choice(first, name, value)
     match first:
-        case "--kernel" | "--initrd" | "--append" | "--cpu":
+        case "--kernel" | "--initrd" | "--append" | "--cpu" | "--bios":
             setattr(options, first[2:], value)
         case "--clock" | "--panic":
             setattr(options, first[2:], value)
@@ -165,7 +174,9 @@ def _apply(options: RunOptions, first: str, name: str, value: str) -> None:
         case "--disk":
             options.disks.append(_disk(name, value))
         case "--device":
-            options.debug_exit = _debug_exit(name, value)
+            _device(options, name, value)
+        case "--debugcon":
+            _device(options, name, f"isa-debugcon,chardev={value}")
         case "--stats":
             if value not in ("", "json"):
                 raise UsageError(name, f"unknown form {value!r}", "json, or nothing")
@@ -210,20 +221,27 @@ def _disk(name: str, value: str) -> tuple[str, bool]:
     return path, commit
 
 
-def _debug_exit(name: str, value: str) -> tuple[int, int]:
+def _device(options: RunOptions, name: str, value: str) -> None:
     kind, *parts = value.split(",")
-    if kind != "isa-debug-exit":
-        raise UsageError(f"{name} {kind}", "this device is not there", "isa-debug-exit[,iobase=N,iosize=N]")
-    port, count = _DEBUG_EXIT_PORT, _DEBUG_EXIT_PORTS
+    known = {"isa-debug-exit": ("iobase", "iosize"), "isa-debugcon": ("iobase", "chardev")}.get(kind)
+    if known is None:
+        raise UsageError(f"{name} {kind}", "this device is not there", "isa-debug-exit or isa-debugcon")
+    given = {}
     for part in parts:
         key, _, text = part.partition("=")
-        if key == "iobase":
-            port = read_integer(f"{name} iobase", text, 0, 0xFFFF)
-        elif key == "iosize":
-            count = read_integer(f"{name} iosize", text, 1, 4)
-        else:
-            raise UsageError(f"{name} {kind}", f"unknown part {part!r}", "iobase=N, iosize=N")
-    return port, count
+        if key not in known:
+            raise UsageError(f"{name} {kind}", f"unknown part {part!r}", f"{known[0]}=N, {known[1]}=...")
+        given[key] = text
+    if kind == "isa-debug-exit":
+        if options.debug_exit is not None:
+            raise UsageError(f"{name} {kind}", "was given twice")
+        options.debug_exit = (read_integer(f"{name} iobase", given.get("iobase", str(_DEBUG_EXIT_PORT)), 0, 0xFFFF),
+                              read_integer(f"{name} iosize", given.get("iosize", str(_DEBUG_EXIT_PORTS)), 1, 4))
+        return
+    port = read_integer(f"{name} iobase", given.get("iobase", str(_DEBUG_CONSOLE_PORT)), 0, 0xFFFF)
+    if port in options.debug_consoles:
+        raise UsageError(f"{name} {kind}", f"port {port:#x} was given twice")
+    options.debug_consoles[port] = _serial(f"{name} chardev", given.get("chardev", "stdio"))
 
 
 _ESCAPES = {"n": b"\n", "r": b"\r", "t": b"\t", "e": b"\x1b", "0": b"\0", "\\": b"\\"}

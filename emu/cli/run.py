@@ -40,7 +40,7 @@ def run_command(arguments: list[str]) -> int:
 def _machine_arguments(options: RunOptions) -> dict:
     """The arguments of Machine that `options` stand for."""
     image, kernel, initrd, append, memory = options.image, options.kernel, options.initrd, options.append, options.memory
-    if image is None and kernel is None and not options.disks:
+    if image is None and kernel is None and options.bios is None and not options.disks:
         image = _EMBEDDED
         if append is None and not options.script and not _is_terminal(0):
             append = "batch"          # nobody will type: the guest shows what it can, and powers off
@@ -50,18 +50,19 @@ def _machine_arguments(options: RunOptions) -> dict:
         append = record["append"] if append is None else append
         memory = read_memory("memory", record["memory"]) if memory is None else memory
         image = None
-    for name, path in (("--kernel", kernel), ("--initrd", initrd), *(("--disk", path) for path, _ in options.disks)):
+    for name, path in (("--kernel", kernel), ("--initrd", initrd), ("--bios", options.bios), *(("--disk", path) for path, _ in options.disks)):
         if path is not None and not os.path.exists(path):
             raise ImageError(path, "no such file", name)
         if path is not None and not os.access(path, os.R_OK):
             raise ImageError(path, "cannot be read: permission denied", name)
-    if image is None and kernel is None:
+    if image is None and kernel is None and options.bios is None:
         image = options.disks[0][0]
     clock = options.clock or ("host" if options.serial == "stdio" and _is_terminal(0) else "virtual")
     return {"image": image, "kernel": kernel, "initrd": initrd, "append": append or "",
             "memory": DEFAULT_MEMORY if memory is None else memory, "cpu": options.cpu, "clock": clock, "seed": options.seed,
             "budget": options.budget, "on_triple_fault": options.on_triple_fault, "no_reboot": options.no_reboot,
-            "debug_exit": options.debug_exit, "disks": tuple(_open_disk(path, commit) for path, commit in options.disks)}
+            "bios": options.bios, "debug_exit": options.debug_exit, "debug_ports": tuple(options.debug_consoles),
+            "disks": tuple(_open_disk(path, commit) for path, commit in options.disks)}
 
 
 def _open_disk(path: str, commit: bool):
@@ -173,10 +174,10 @@ class Script:
         return typed
 
 
-class SerialOutput:
-    """Where the serial line's output goes: standard output, a file, or nowhere."""
+class Output:
+    """Where the output of a serial line or debug console goes: standard output, a file, or nowhere. `option` asked for it."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, option: str) -> None:
         self._descriptor = -1
         self._is_own = where.startswith("file:")
         if where == "stdio":
@@ -186,7 +187,7 @@ class SerialOutput:
             try:
                 self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             except OSError as error:
-                raise UsageError("--serial", f"{path} cannot be written: {error.strerror}") from None
+                raise UsageError(option, f"{path} cannot be written: {error.strerror}") from None
 
     def write(self, data: bytes) -> None:
         """Writes all of `data`."""
@@ -237,25 +238,30 @@ class SerialInput:
 
 
 def _run(machine, options: RunOptions, script: Script, interrupts: Interrupts) -> int:
-    output = SerialOutput(options.serial)
+    output = Output(options.serial, "--serial")
+    consoles = {}
     raw = RawTerminal(0) if options.serial == "stdio" and _is_terminal(0) else None
     started = time.monotonic_ns()
     try:
+        for port, where in options.debug_consoles.items():
+            consoles[port] = Output(where, "isa-debugcon")
         interrupts.machine = machine
         if raw is None:
-            ending = _carry(machine, options, script, interrupts, output, None)
+            ending = _carry(machine, options, script, interrupts, output, consoles, None)
         else:
             with raw:
-                ending = _carry(machine, options, script, interrupts, output, raw)
+                ending = _carry(machine, options, script, interrupts, output, consoles, raw)
     finally:
         interrupts.machine = None
         output.close()
+        for console in consoles.values():
+            console.close()
     _report(machine, options, ending, time.monotonic_ns() - started)
     return ending[1]
 
 
-def _carry(machine, options: RunOptions, script: Script, interrupts: Interrupts, output: SerialOutput,
-           raw: RawTerminal | None) -> tuple[str, int, str]:
+def _carry(machine, options: RunOptions, script: Script, interrupts: Interrupts, output: Output,
+           consoles: dict[int, Output], raw: RawTerminal | None) -> tuple[str, int, str]:
     """The loop of a run: a slice of the guest, its output, our input. Returns why it ended: words, exit code, message."""
     typed = SerialInput(options.serial == "stdio", EscapeKeys() if raw is not None else None)
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
@@ -279,6 +285,8 @@ def _carry(machine, options: RunOptions, script: Script, interrupts: Interrupts,
             return "interrupted", INTERRUPTED, ""
         typed.pass_on(machine.serial)
         ended = machine.run_slice(_SLICE_NS)
+        for port, console in consoles.items():
+            console.write(machine.debug_ports[port].read())
         sent = machine.serial.read()
         if sent:
             output.write(sent)

@@ -467,9 +467,10 @@ cdef int mov_from_sreg_r(Cpu* c, Insn* i) noexcept nogil:
 
 
 cdef int mov_from_sreg_m(Cpu* c, Insn* i) noexcept nogil:
-    if i.src > GS:
+    """A row whose first operand is memory only has its register operand in dst."""
+    if i.dst > GS:
         return undefined(c)
-    return store_word(c, i, c.seg[i.src].selector)
+    return store_word(c, i, c.seg[i.dst].selector)
 
 
 cdef int set_sreg(Cpu* c, int number, u32 selector) noexcept nogil:

@@ -9,6 +9,7 @@ from emu.board.pc import Pc, PcOptions
 from emu.boot.identify import read_image
 from emu.boot.load import load
 from emu.boot.plan import CpuFacts, Module, Platform
+from emu.boot.rom import load_rom, rom_places
 from emu.cpu.models import resolve_cpu
 
 GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{k}" for k in range(8, 16)))
@@ -35,7 +36,7 @@ class Exit(NamedTuple):
 
 
 class Serial:
-    """The first serial line as the host sees it."""
+    """A serial line or debug console as the host sees it."""
 
     def __init__(self, backend) -> None:
         self._backend = backend
@@ -54,17 +55,21 @@ class Machine:
 
     kernel, image, initrd: paths. memory: bytes. cpu: a model with `,+feature,-feature`. clock: "virtual" (idle time is
     skipped) or "host" (idle time is waited for). seed: of everything random. budget: instructions it may retire in all.
-    on_triple_fault: report, reset or stop. Raises EmuError subclasses for what cannot be.
+    on_triple_fault: report, reset or stop. bios: path of a ROM image that is mapped below 1 MiB and below 4 GiB and entered
+    as after power-on, in place of a kernel or image. debug_ports: ports of debug consoles (isa-debugcon); what the guest has
+    written to one is read from `debug_ports[port]`. Raises EmuError subclasses for what cannot be.
     """
 
     def __init__(self, kernel=None, image=None, initrd=None, append="", disks=(), memory=256 << 20, cpu="v2",
                  clock="virtual", seed=0, budget=None, on_triple_fault="report", debug_exit=None, no_reboot=False,
-                 start_seconds=START_SECONDS) -> None:
+                 start_seconds=START_SECONDS, bios=None, debug_ports=()) -> None:
         if clock not in ("virtual", "host"):
             raise UsageError("clock", repr(clock), "virtual or host")
-        path = kernel if kernel is not None else image
+        path = bios if bios is not None else kernel if kernel is not None else image
         if path is None:
-            raise UsageError("machine", "nothing to boot", "a kernel or an image")
+            raise UsageError("machine", "nothing to boot", "a kernel, an image or a bios")
+        if bios is not None and (kernel, image, initrd) != (None, None, None):
+            raise UsageError("bios", "beside a kernel, an image or an initrd", "firmware boots from disks")
         self.model = resolve_cpu(cpu)
         self.clock_mode = clock
         self.budget = budget
@@ -74,11 +79,13 @@ class Machine:
         data = read_image(path)
         modules = (Module(read_image(initrd), b"", str(initrd)),) if initrd is not None else ()
         self._seed = seed
-        self.board = Pc(PcOptions(memory, self.model, seed, start_seconds, debug_exit, tuple(disks)))
+        rom = tuple(rom_places(str(path), data)) if bios is not None else ()
+        self.board = Pc(PcOptions(memory, self.model, seed, start_seconds, debug_exit, tuple(disks), rom, tuple(debug_ports)))
         self.cpu = self.board.cpus
         self.memory = self.board.memory
         self.serial = Serial(self.board.serial[0])
-        self.plan = self._plan(str(path), data, modules)     # a reset boots it again; the files themselves are let go
+        self.debug_ports = {port: Serial(backend) for port, backend in self.board.debug_consoles.items()}
+        self.plan = load_rom(self.model.signature) if rom else self._plan(str(path), data, modules)     # a reset boots it again; the files themselves are let go
         self._slice = SLICE_INSTRUCTIONS
         self._idle_since: int | None = None
         self.idle_ns = 0
@@ -96,7 +103,9 @@ class Machine:
         board, entry = self.board, self.plan.entry
         board.reset()
         physical = board.memory.physical
-        physical[board.acpi.base:board.acpi.base + len(board.acpi.data)] = board.acpi.data
+        firmware = self.plan.kind == "rom"                   # what it finds is the bare board
+        if not firmware:
+            physical[board.acpi.base:board.acpi.base + len(board.acpi.data)] = board.acpi.data
         for base, length in self.plan.zeros:
             physical.clear(base, length)
         for address, data in self.plan.writes:
@@ -112,7 +121,8 @@ class Machine:
                 cpu.set_segment(number, segment.selector, segment.base, segment.limit, attributes)
         cpu.set_system(cr0=entry.cr0, cr3=entry.cr3, cr4=entry.cr4, efer=entry.efer, gdt_base=entry.gdt_base,
                        gdt_limit=entry.gdt_limit, idt_base=entry.idt_base, idt_limit=entry.idt_limit)
-        cpu.set_memory_types(0xC0000000, 0x40000000)         # the PCI window and all above it, below 4 GiB
+        if not firmware:
+            cpu.set_memory_types(0xC0000000, 0x40000000)     # the PCI window and all above it, below 4 GiB
         cpu.set_register("rflags", entry.rflags)
         cpu.set_register("rip", entry.rip)
         cpu.after_load()

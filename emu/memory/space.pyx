@@ -423,9 +423,14 @@ cdef class PhysicalMemory:
         self._keep.append(mapping)
         return mapping
 
-    def add_rom(self, u64 base, bytes data):
-        """Adds ROM that holds `data` (whole pages) at `base`; guest stores to it are dropped. ValueError on overlap."""
-        cdef Mapping mapping = self._add(base, len(data), True)
+    def add_rom(self, u64 base, bytes data, bint over_ram=False):
+        """Adds ROM that holds `data` (whole pages) at `base`; guest stores to it are dropped. ValueError on overlap.
+
+        over_ram: RAM that lies there is no overlap; it is gone for good."""
+        cdef Mapping mapping
+        if over_ram and base % PAGE_SIZE == 0 and len(data) % PAGE_SIZE == 0:
+            _hide_ram(self, base, len(data))
+        mapping = self._add(base, len(data), True)
         memcpy(mapping.data, <const u8*>data, mapping.size)
 
     def add_ram(self, u64 base, u64 size):
@@ -498,6 +503,27 @@ cdef class PhysicalMemory:
     def address(self):
         """The address of the C struct `Space`, for native harnesses."""
         return <u64>&self.space
+
+
+cdef int _hide_ram(PhysicalMemory memory, u64 base, u64 size) except -1:
+    """Leaves of each RAM slot what lies outside [base, base + size)."""
+    cdef Space* space = &memory.space
+    cdef u64 end = base + size
+    cdef Slot old
+    cdef int k, after
+    for k in reversed(range(space.slots)):
+        old = space.slot[k]
+        if old.readonly or base >= old.base + old.size or old.base >= end:
+            continue
+        space.slots -= 1
+        for after in range(k, space.slots):
+            space.slot[after] = space.slot[after + 1]
+        if old.base < base:
+            memory._insert(old.base, base - old.base, old.host, old.first_page, False)
+        if end < old.base + old.size:
+            memory._insert(end, old.base + old.size - end, old.host + (end - old.base),
+                           old.first_page + (end - old.base) // PAGE_SIZE, False)
+    return 0
 
 
 @cython.final

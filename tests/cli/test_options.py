@@ -48,6 +48,22 @@ def test_debug_exit_has_the_defaults_of_qemu():
     assert read_options(["-device", "isa-debug-exit"]).debug_exit == (0x501, 2)
 
 
+def test_debug_consoles_are_told_apart_by_port():
+    options = read_options(["-debugcon", "file:a", "-device", "isa-debugcon,iobase=0x402,chardev=stdio", "-device", "isa-debug-exit",
+                            "--device", "isa-debugcon,iobase=0x190,chardev=none"])
+    assert options.debug_consoles == {0xE9: "file:a", 0x402: "stdio", 0x190: "none"} and options.debug_exit == (0x501, 2)
+
+
+@pytest.mark.parametrize("arguments, what", [
+    (["-debugcon", "stdio", "-device", "isa-debugcon"], "twice"), (["-device", "isa-debugcon,iosize=1"], "unknown part"),
+    (["-device", "isa-debug-exit,chardev=none"], "unknown part"), (["-device", "isa-debugcon,iobase=0x10000"], "out of range"),
+    (["-device", "isa-debug-exit", "-device", "isa-debug-exit"], "twice"), (["-device", "isa-debugcon,chardev=x"], "unknown value"),
+    (["-bios", "x", "-kernel", "k"], "beside k"), (["-bios", "x", "k"], "beside k"), (["-bios", "x", "-append", "k"], "needs a kernel")])
+def test_debug_consoles_and_firmware_that_cannot_be_are_refused(arguments, what):
+    with pytest.raises(UsageError, match=what):
+        read_options(arguments)
+
+
 def test_value_may_follow_an_equals_sign():
     options = read_options(["--memory=1G", "--append=a=b c", "--kernel=k", "--stats=json", "--serial=file:x"])
     assert (options.memory, options.append, options.stats, options.serial) == (1 << 30, "a=b c", "json", "file:x")
@@ -69,7 +85,7 @@ def test_disk_is_committed_only_where_asked_for(arguments):
     (["--share", "a:b"], "shared directories"), (["--display", "text"], "displays"), (["--display", "png:x"], "displays"),
     (["--display", "web"], "displays"), (["--machine", "microvm"], "microvm"), (["--serial", "pty"], "serial line"),
     (["--serial", "unix:/x"], "serial line"), (["--name", "x"], "background"), (["--cpus", "2"], "more than one"),
-    (["--cdrom", "x"], "CD-ROM"), (["--floppy", "x"], "floppy"), (["-enable-kvm"], "never uses KVM"), (["--bios", "x"], "firmware"),
+    (["--cdrom", "x"], "CD-ROM"), (["--floppy", "x"], "floppy"), (["-enable-kvm"], "never uses KVM"),
     (["-device", "e1000"], "not there"), (["-monitor", "stdio"], "monitor"),
 ])
 def test_option_whose_part_comes_later_is_refused_in_words(arguments, what):

@@ -191,6 +191,47 @@ def test_arpl(bench, left, right, result, zf):
     assert bool(bench.cpu.registers["rflags"] & ZF) == zf
 
 
+@pytest.mark.parametrize("left,right,result,zf", [(0x10, 0x23, 0x13, True), (0x13, 0x20, 0x13, False), (0x11, 0x21, 0x11, False)])
+def test_arpl_of_memory(bench, left, right, result, zf):
+    bench.write(0x20000, left.to_bytes(4, "little"))
+    bench.go(b"\x66\x63\x1d\x00\x00\x02\x00", rbx=right, rax=3)                # arpl [0x20000], bx
+    assert bench.read(0x20000) == result
+    assert bool(bench.cpu.registers["rflags"] & ZF) == zf
+
+
+def test_arpl_writes_only_what_changes(bench):
+    # Measured on an AMD of family 19H in a read-only data segment: no fault where the operand stays, else #GP(0).
+    bench.cpu.set_segment(3, KDATA, 0, 0xFFFFFFFF, 0xC91)
+    bench.write(0x20000, b"\x13\0")
+    bench.go(b"\x63\x1d\x00\x00\x02\x00", rbx=0x22)
+    assert bench.vector is None and not bench.cpu.registers["rflags"] & ZF
+    bench.cpu.set_segment(3, KDATA, 0, 0xFFFFFFFF, 0xC91)
+    bench.write(0x20000, b"\x10\0")
+    bench.go(b"\x63\x1d\x00\x00\x02\x00", rbx=0x22)
+    assert fault(bench) == (13, 0) and bench.read(0x20000, 2) == 0x10
+
+
+def test_segment_registers_are_stored_in_memory_as_16_bits(bench):
+    for number in range(6):
+        bench.cpu.set_segment(number, 0x40 + 8 * number, 0, 0xFFFFFFFF, 0xC9B if number == 1 else 0xC93)
+    bench.write(0x20000, b"\xff" * 24)
+    bench.go(b"".join(bytes([0x8C, 0x05 | number << 3]) + (0x20000 + 4 * number).to_bytes(4, "little") for number in range(6)))
+    assert [bench.read(0x20000 + 4 * number) for number in range(6)] == [0xFFFF0040 + 8 * number for number in range(6)]
+
+
+@pytest.mark.parametrize("prefix, pushed", [(b"", 0xABC1FFF6), (b"\x66", 0xFFF6)])
+def test_enter_on_a_16_bit_stack_takes_the_frame_from_all_of_esp(bench, prefix, pushed):
+    # SDM 2A ENTER: FrameTemp is ESP, not SP; test386 holds an 80386 to it.
+    size = 2 if prefix else 4
+    top = 0x10000 - 10 + size
+    bench.cpu.set_segment(2, KDATA, 0x40000, 0xFFFF, 0x93)
+    bench.go(prefix + b"\xc8\x08\x00\x01", rsp=0xABC10000 + top, rbp=0xABC11234)
+    assert bench.cpu.registers["rbp"] == 0xABC1FFF6
+    assert bench.read(0x40000 + 0xFFF6, size) == 0xABC11234 & (1 << 8 * size) - 1
+    assert bench.read(0x40000 + 0xFFF6 - size, size) == pushed
+    assert bench.cpu.registers["rsp"] == 0xABC1FFF6 - size - 8
+
+
 def test_long_mode_call_gate_pushes_quadwords():
     bench = SystemBench(64)
     bench.user()

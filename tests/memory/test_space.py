@@ -113,6 +113,33 @@ def test_rom_keeps_its_bytes_against_stores_of_the_guest():
     assert memory.read(0xFFFF0010, 4) == 0x13129090
 
 
+@pytest.mark.parametrize("base, size, left", [
+    (0xE0000, 0x20000, [(0, 0xA0000), (0xC0000, 0x20000), (MIB, MIB)]), (0xC0000, 0x40000, [(0, 0xA0000), (MIB, MIB)]),
+    (0xF0000, 0x20000, [(0, 0xA0000), (0xC0000, 0x30000), (MIB + 0x10000, MIB - 0x10000)]),
+    (0x2000, 0x1000, [(0, 0x2000), (0x3000, 0x9D000), (0xC0000, 0x40000), (MIB, MIB)])])
+def test_rom_over_ram_hides_it_and_leaves_the_rest(base, size, left):
+    memory = PhysicalMemory(2 * MIB)
+    for address, length in left:
+        memory.write(address, 1, 0x5A)
+        memory.write(address + length - 1, 1, 0xA5)
+    memory.take_dirty()
+    memory.add_rom(base, b"\x33" * size, over_ram=True)
+    assert memory.ram_ranges == tuple(left)
+    assert memory.physical[base:base + size] == b"\x33" * size
+    assert all(memory.read(address, 1) == 0x5A and memory.read(address + length - 1, 1) == 0xA5 for address, length in left)
+    last = left[-1][0] + left[-1][1] - 1
+    memory.write(last, 1, 0)
+    memory.write(base, 1, 0)
+    assert memory.read(base, 1) == 0x33 and memory.take_dirty() == [last & ~4095]
+
+
+def test_rom_over_a_device_is_refused_over_ram_or_not():
+    memory = PhysicalMemory(MIB)
+    memory.map(0xFEC00000, recorder(0x1000)[0])
+    with pytest.raises(ValueError):
+        memory.add_rom(0xFEC00000, bytes(4096), over_ram=True)
+
+
 def test_ram_added_by_the_board_is_ram():
     memory = PhysicalMemory(MIB)
     memory.add_ram(0xA0000, 0x20000)

@@ -105,7 +105,8 @@ cdef int popa(Cpu* c, Insn* i, int size) noexcept nogil:
 
 
 cdef int enter(Cpu* c, Insn* i, int size) noexcept nogil:
-    """SDM 2A ENTER; the final stack pointer is probed for writing, as the hardware does."""
+    """SDM 2A ENTER; the final stack pointer is probed for writing, as the hardware does. The frame pointer is all of ESP,
+    whose upper half stays where the stack is of 16 bits."""
     cdef u64 frame_bytes = <u64>i.imm & 0xFFFF
     cdef int level = <int>((i.imm >> 16) & 31)
     cdef u64 mask = stack_mask(c)
@@ -121,7 +122,7 @@ cdef int enter(Cpu* c, Insn* i, int size) noexcept nogil:
         return 1
     put(p, old_base, size)
     commit(c, p)
-    frame = top
+    frame = (c.regs[RSP] & ~mask) | top
     if level > 0:
         for _k in range(1, level):
             base = (base - size) & mask
@@ -145,10 +146,7 @@ cdef int enter(Cpu* c, Insn* i, int size) noexcept nogil:
     p = write_at(c, stack_segment(c), top, size)
     if p == NULL:
         return 1
-    if size == 2:
-        set_reg(c, RBP * 8, frame, 2)
-    else:
-        set_reg(c, RBP * 8, frame, size)
+    set_reg(c, RBP * 8, frame, size)
     set_stack_pointer(c, top)
     return 0
 
