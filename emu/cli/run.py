@@ -50,7 +50,8 @@ def _machine_arguments(options: RunOptions) -> dict:
         append = record["append"] if append is None else append
         memory = read_memory("memory", record["memory"]) if memory is None else memory
         image = None
-    for name, path in (("--kernel", kernel), ("--initrd", initrd), ("--bios", options.bios), *(("--disk", path) for path, _ in options.disks)):
+    for name, path in (("--kernel", kernel), ("--initrd", initrd), ("--bios", options.bios),
+                       *(("--disk", path) for path, _ in options.disks)):
         if path is not None and not os.path.exists(path):
             raise ImageError(path, "no such file", name)
         if path is not None and not os.access(path, os.R_OK):

@@ -56,6 +56,8 @@ cdef int read_state(Cpu* c, u64 base, bint wide, u64* state) noexcept nogil:
     for k in range(10):                              # IP, FLAGS, eight registers
         if read_as(c, base + 0x0E + 2 * k, 2, CTX_KERNEL, &state[T_IP + k]):
             return 1
+    for k in range(8):                               # as the 80386 has it; test386 and Bochs say the same
+        state[T_REGISTERS + k] |= <u64>0xFFFF0000
     for k in range(4):                               # ES CS SS DS
         if read_as(c, base + 0x22 + 2 * k, 2, CTX_KERNEL, &state[T_SEGMENTS + k]):
             return 1

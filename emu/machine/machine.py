@@ -85,7 +85,8 @@ class Machine:
         self.memory = self.board.memory
         self.serial = Serial(self.board.serial[0])
         self.debug_ports = {port: Serial(backend) for port, backend in self.board.debug_consoles.items()}
-        self.plan = load_rom(self.model.signature) if rom else self._plan(str(path), data, modules)     # a reset boots it again; the files themselves are let go
+        # a reset boots it again; the files themselves are let go
+        self.plan = load_rom(self.model.signature) if rom else self._plan(str(path), data, modules)
         self._slice = SLICE_INSTRUCTIONS
         self._idle_since: int | None = None
         self.idle_ns = 0

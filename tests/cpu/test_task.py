@@ -150,8 +150,9 @@ def test_jump_to_a_16_bit_task(bench):
     bench.write(0x54000 + 0x0E, state)
     bench.go(far(0xEA, 0x48))
     assert bench.cpu.registers["rip"] == 0x9001
-    assert bench.cpu.registers["rax"] & 0xFFFF == 0x11
-    assert bench.cpu.registers["rsp"] & 0xFFFF == 0x7000
+    names = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi")
+    assert [bench.cpu.registers[name] for name in names] == [0xFFFF0000 | value for value in (0x11, 0x12, 0x13, 0x14, 0x7000,
+                                                                                              0x16, 0x17, 0x18)]
 
 
 def test_task_in_virtual_8086_mode(bench):
