@@ -3,6 +3,7 @@ from emu.base.line cimport LineInput, line_fn
 from emu.base.state cimport StateFields
 from emu.base.types cimport i64, u32, u64
 from emu.cpu.state cimport Cpu
+from emu.memory.space cimport PhysicalMemory
 
 cdef enum:                       # why run_cpu returned
     EXIT_TARGET = 0              # the instruction count was reached
@@ -24,6 +25,7 @@ cdef class Core:
     cdef Cpu* c
     cdef readonly object fields
     cdef list _keep
+    cdef PhysicalMemory _memory
     cdef void* _tables
     cdef u64 _tables_bytes
     cdef StateFields _declare(self)

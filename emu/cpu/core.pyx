@@ -2,6 +2,8 @@
 #
 # Between two blocks the loop looks, in this order, at: due timers, stop and reset requests, INIT, NMI, INTR, HLT, the
 # instruction count. A block runs only if it fits what is left up to the next deadline; else exactly the rest of it runs.
+import cython
+
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from cpython.exc cimport PyErr_CheckSignals
@@ -280,6 +282,7 @@ cdef void set_a20(void* owner, int number, int level) noexcept nogil:
     memset(c.vtab, 0, VTAB_ENTRIES * sizeof(VtabEntry))
 
 
+@cython.no_gc_clear                  # what __dealloc__ needs is still there then
 cdef class Core:
     """One CPU: its state, its caches, and how to run it.
 
@@ -313,7 +316,8 @@ cdef class Core:
         at += VTAB_ENTRIES * sizeof(VtabEntry)
         c.tlb_shift = <u8*>at
         memset(c.tlb_used, 1, sizeof(c.tlb_used))
-        self._keep = [memory, ports, clock]
+        self._memory = memory
+        self._keep = [ports, clock]
         c.space = &memory.space
         c.ports = &ports.space
         c.clock = &clock.state
@@ -493,7 +497,7 @@ cdef class Core:
         self.c.seg[number].attributes = attributes
 
     def set_system(self, **values):
-        """Sets cr0, cr2, cr3, cr4, efer, cpl, halted and descriptor tables (gdt_base, gdt_limit, idt_base, idt_limit)."""
+        """Sets cr0, cr2, cr3, cr4, efer, cpl, halted, pdpte (four) and descriptor tables (gdt_base, gdt_limit, idt_base, idt_limit)."""
         cdef Cpu* c = self.c
         for name, value in values.items():
             if name == "cr0": c.cr0 = value
@@ -507,6 +511,7 @@ cdef class Core:
             elif name == "idt_base": c.idtr.base = value
             elif name == "idt_limit": c.idtr.limit = value
             elif name == "halted": c.halted = value
+            elif name == "pdpte": c.pdpte[0], c.pdpte[1], c.pdpte[2], c.pdpte[3] = value
             else: raise ValueError(name)
 
     def set_memory_types(self, u64 hole, u64 size):

@@ -1,0 +1,31 @@
+# A short part of the fuzzers, always the same one; the long runs are commands (`make hostile`, tests/fuzz/__main__.py).
+import random
+
+import pytest
+
+from tests.fuzz import decoder, machine
+from tests.fuzz.code import Encoder, legal_rows
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_random_guests_leave_everything_whole(number):
+    assert machine.run_round(f"test:{number}", cases=8, instructions=2000) > 0
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_decoder_agrees_with_iced_on_random_bytes(number):
+    assert decoder.run_round(f"test:{number}", 1000) == 1000
+
+
+def test_same_seed_gives_the_same_guest():
+    assert machine.run_round("test:same", cases=3) == machine.run_round("test:same", cases=3)
+
+
+@pytest.mark.parametrize("bits", (16, 32, 64))
+def test_encoder_makes_instructions_of_the_rows_that_it_is_given(bits):
+    from emu.cpu.decode import decode
+    rng = random.Random(bits)
+    encoder = Encoder(rng, bits, odd=0.0)
+    wrong = [row.source for row in legal_rows(bits) for code in (encoder.instruction(row),)
+             if not (found := decode(code, bits)) or found.length != len(code)]
+    assert wrong == []
