@@ -81,7 +81,7 @@ class Guest:
         """What a machine does between two slices."""
         board = self.board
         board.requests.take()
-        for backend in (*board.serial, board.debug_console, board.console):
+        for backend in (*board.serial, *board.debug_consoles.values(), board.console):
             backend.take()
 
     def poke(self, count: int) -> None:
