@@ -15,6 +15,7 @@ from emu.devices.apic_bus import ApicBus
 from emu.devices.backend.char import CharBackend
 from emu.devices.debug_exit import DebugExit
 from emu.devices.debug_port import DebugPort
+from emu.devices.fw_cfg import FwCfg, describe_machine
 from emu.devices.hpet import Hpet
 from emu.devices.ioapic import Ioapic
 from emu.devices.irq_router import IrqRouter
@@ -35,6 +36,7 @@ IOAPIC = 0xFEC00000
 LAPIC = 0xFEE00000
 HPET = 0xFED00000
 PM = 0x600
+FW_CFG = 0x510
 DEBUG_CONSOLES = (0xE9, 0x402)
 ACPI_BASE = 0xE0000
 ACPI_BYTES = 0x20000
@@ -144,6 +146,8 @@ class Pc:
             self.debug_exit = DebugExit(size)
             self._map_chosen("isa-debug-exit", base, self.debug_exit)
             self.debug_exit.request.connect(latch.input("debug exit"))
+        self.fw_cfg = FwCfg(describe_machine(options.memory_bytes, len(self.cpus)))
+        ports.map(FW_CFG, self.fw_cfg.region)
         self._plug()
         self._describe()
 
@@ -197,7 +201,7 @@ class Pc:
         """Every part that has declared state."""
         parts = [self.clock, *self.cpus, self.pic, self.apic_bus, self.lapic, self.ioapic, self.router, self.pit, self.rtc,
                  self.hpet, self.pm, self.ps2, *self.serial, *self.uarts, *self.debug_consoles.values(), self.debug_exit,
-                 self.pci, *self.cards, self.console]
+                 self.fw_cfg, self.pci, *self.cards, self.console]
         return [part for part in parts if part is not None]
 
     def reset(self) -> None:

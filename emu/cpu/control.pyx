@@ -12,6 +12,11 @@ from emu.cpu.segment cimport *
 from emu.cpu.state cimport *
 
 
+cdef enum:
+    DR6_BD = 1 << 13             # a debug register was used while DR7.GD was set
+    DR6_BS = 1 << 14             # single step
+
+
 cdef inline int gp0(Cpu* c) noexcept nogil:
     return set_fault(c, GP, True, 0)
 
@@ -254,7 +259,7 @@ cdef int debug_number(Cpu* c, int number, int* place) noexcept nogil:
     if number > 7:
         return undefined(c)
     if c.dr[7] & (1 << 13):                       # general detect
-        c.dr[6] |= 1 << 13
+        c.dr[6] = (c.dr[6] & ~<u64>15) | DR6_BD
         c.debug_fault = 1
         return set_fault(c, DB, False, 0)
     place[0] = number
@@ -655,7 +660,8 @@ cdef int syscall(Cpu* c, Insn* i) noexcept nogil:
         c.regs[11] = flags
         c.rip = c.lstar if c.mode & MODE_CODE == MODE_64 else c.cstar
         flags &= ~c.sfmask
-        c.trap_dropped = 1                           # what SFMASK leaves of TF counts from the next instruction on
+        c.trap_dropped = 1                           # what SFMASK leaves of TF counts at once
+        c.debug_trap = DR6_BS if flags & F_TF else 0
         load_arithmetic_flags(c, flags)
         c.flags_system = (flags & ~<u64>(F_ARITH | F_RF)) | F_ONE
         flat_code(c, <u32>(c.star >> 32) & 0xFFFF, 0, True)
@@ -687,6 +693,8 @@ cdef int sysret(Cpu* c, Insn* i) noexcept nogil:
             c.rip = c.regs[RCX] & <u64>0xFFFFFFFF
             flat_code(c, selector, 3, False)
         flags = (c.regs[11] & <u64>0x3C7FD7) | F_ONE
+        c.trap_dropped = 1                           # the TF that it loads counts at once, before the next instruction
+        c.debug_trap = DR6_BS if flags & F_TF else 0
         load_arithmetic_flags(c, flags)
         c.flags_system = (flags & ~<u64>F_ARITH) | F_ONE
     else:

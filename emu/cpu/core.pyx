@@ -66,9 +66,14 @@ cdef inline bint interrupt_ready(Cpu* c) noexcept nogil:
     return c.intr != 0 and c.flags_system & F_IF != 0
 
 
+cdef inline void report_debug(Cpu* c, u64 bits) noexcept nogil:
+    """DR6 of a #DB: the conditions of breakpoints (bits 3:0) are those of now, the others stay until software clears them."""
+    c.dr[6] = (c.dr[6] & ~<u64>15) | bits
+
+
 cdef void take_debug_trap(Cpu* c, u64 bits) noexcept nogil:
     """A trap-type #DB after an instruction."""
-    c.dr[6] |= bits
+    report_debug(c, bits)
     set_fault(c, DB, False, 0)
     c.debug_fault = 0
     deliver_fault(c)
@@ -86,7 +91,7 @@ cdef bint instruction_breakpoint(Cpu* c) noexcept nogil:
             hit |= <u64>1 << k
     if hit == 0:
         return False
-    c.dr[6] |= hit
+    report_debug(c, hit)
     set_fault(c, DB, False, 0)
     c.debug_fault = 1
     return True
@@ -171,6 +176,10 @@ cdef int run_cpu(Cpu* c, u64 target, bint jump) noexcept nogil:
             return EXIT_STOP
         if c.init:
             return EXIT_RESET
+        if c.debug_trap & DR6_BS and c.flags_system & F_TF:      # of a SYSRET; a step takes its own
+            c.debug_trap = 0
+            take_debug_trap(c, DR6_BS)
+            continue
         if not c.shadow:
             if c.nmi and not c.nmi_blocked:
                 c.nmi = 0

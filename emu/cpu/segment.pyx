@@ -109,8 +109,10 @@ cdef int load_segment(Cpu* c, int number, u32 selector) noexcept nogil:
 
 
 cdef void drop_outer_segments(Cpu* c) noexcept nogil:
-    """After a return to less privilege: data segments it may not use become null (SDM 2 RET, IRET)."""
+    """After a return to less privilege: data segments it may not use become null (SDM 2 RET, IRET). The bases of FS and GS
+    stay, which 64-bit code goes on to use: kvm-unit-tests rely on it on the processors of both makers."""
     cdef int k
+    cdef u64 base
     cdef Segment* s
     for k in range(6):
         if k == CS or k == SS:
@@ -119,7 +121,9 @@ cdef void drop_outer_segments(Cpu* c) noexcept nogil:
         if s.attributes & A_NULL:
             continue
         if s.attributes & (A_CODE | A_CONFORMING) != A_CODE | A_CONFORMING and dpl_of(s) < c.cpl:
+            base = s.base
             make_null(s, 0)
+            s.base = base
 
 
 cdef int io_allowed(Cpu* c, u32 port, int size) noexcept nogil:

@@ -218,7 +218,7 @@ cdef int enter_task(Cpu* c, const u64* state, bint wide, bint nested, bint has_e
         set_fault(c, GP, True, ext)
         return NEW_TASK
     if state[T_TRAP] & 1:                            # T: a debug trap before the first instruction
-        c.dr[6] |= DR6_BT
+        c.dr[6] = (c.dr[6] & ~<u64>15) | DR6_BT
         c.debug_fault = 0
         set_fault(c, DB, False, 0)
         return NEW_TASK

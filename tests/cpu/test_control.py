@@ -3,7 +3,7 @@ import struct
 
 import pytest
 
-from tests.cpu.system_bench import (CODE, GDT, HLT, KCODE, KDATA, STACK, TSS, USER_CODE, USER_STACK, SystemBench,
+from tests.cpu.system_bench import (CODE, GDT, HLT, KCODE, KDATA, STACK, TSS, UCODE, USER_CODE, USER_STACK, SystemBench,
                                     descriptor)
 
 PE, MP, TS, NW, CD, PG = 1, 2, 8, 1 << 29, 1 << 30, 1 << 31
@@ -191,6 +191,42 @@ def test_syscall_enters_the_kernel_with_masked_flags():
     registers = bench.cpu.registers
     assert (registers["rip"], registers["cs"], registers["ss"], registers["rflags"]) == (0x14001, KCODE, KDATA, 2)
     assert registers["rsp"] == USER_STACK
+
+
+@pytest.mark.parametrize("mask, where", [(0x100, USER_CODE + 2), (0, 0x14000)])
+def test_single_step_of_syscall_and_sysret_follows_the_new_flags_at_once(mask, where):
+    # What kvm-unit-tests' syscall.c tells: SYSCALL traps only where SFMASK leaves TF, SYSRET before the next instruction.
+    bench = SystemBench(64)
+    write_msr(bench, STAR, (0x13 << 48) | (KCODE << 32))
+    write_msr(bench, LSTAR, 0x14000)
+    write_msr(bench, SFMASK, mask)
+    write_msr(bench, EFER, 0xD01)
+    bench.write(0x14000, b"\x48\x0f\x07")
+    bench.user()
+    bench.go(b"\x0f\x05\x90", rsp=USER_STACK, rip=USER_CODE, rflags=0x102)
+    assert bench.vector == 1
+    assert bench.stack(1, 8) == [where]
+    assert bench.cpu.registers["r11"] & TF
+
+
+def test_debug_exception_replaces_the_breakpoint_bits_of_dr6():
+    bench = SystemBench(32)                        # SDM 3B 17.2.3; what kvm-unit-tests' debug.c holds processors to
+    code = b"\x0f\x23\xf1" + b"\x0f\x23\xd3" + b"\x0f\x23\xf8" + b"\x90"      # mov dr6, ecx; mov dr2, ebx; mov dr7, eax; nop
+    bench.write(0x60010, b"\x0f\x21\xf2\xf4")    # the handler of #DB: mov edx, dr6; hlt
+    bench.go(code, rax=0x420, rbx=CODE + 9, rcx=0x4002)
+    assert bench.cpu.registers["rip"] == 0x60014
+    assert bench.cpu.registers["rdx"] == 0xFFFF4FF4
+
+
+def test_iret_to_user_mode_makes_kernel_segments_null_but_keeps_the_base_of_gs():
+    bench = SystemBench(64)
+    write_msr(bench, GS_BASE, 0x123456789)
+    frame = b"".join(value.to_bytes(8, "little") for value in (USER_CODE, UCODE, 2, USER_STACK, 0x23))
+    bench.write(STACK, frame)
+    bench.write(USER_CODE, b"\xcd\x20")
+    bench.go(b"\x48\xcf", rsp=STACK)
+    assert bench.vector == 32
+    assert bench.cpu.registers["gs"] == 0 and bench.cpu.registers["gs_base"] == 0x123456789
 
 
 def test_syscall_without_sce_is_undefined():

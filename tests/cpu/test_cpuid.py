@@ -113,3 +113,21 @@ def test_leaf_d_describes_the_area():
 def test_leaves_beyond_the_last_are_zero():
     assert cpuid("v2", 0x17) == (0, 0, 0, 0)
     assert cpuid("v2", 0x80000030) == (0, 0, 0, 0)
+
+
+def test_legacy_performance_counters_are_amds_and_count_nothing():
+    for text, there in (("v2", True), ("v1", True), ("pentium3", False)):        # APM 2 13.2.1: C001_0000H to C001_0007H
+        model = resolve_cpu(text)
+        for index in (0xC0010000, 0xC0010007, 0xC0010008):
+            memory = PhysicalMemory(1 << 20)
+            cpu = Core(memory, Ports(), Clock(), features=model.features, model=model.number, physical_bits=model.physical_bits)
+            memory.physical[0x1000:0x1004] = b"\x0f\x30\x0f\x32"              # wrmsr; rdmsr
+            memory.physical[0x34:0x38] = b"\0\x20\0\0"                        # #GP: 0000:2000, where HLT is
+            memory.physical[0x2000] = 0xF4
+            cpu.set_segment(1, 0, 0, 0xFFFF, 0x9B)
+            for name, value in {"rip": 0x1000, "rax": 0xFFFF, "rdx": 7, "rcx": index, "rsp": 0x800}.items():
+                cpu.set_register(name, value)
+            cpu.after_load()
+            cpu.run(3)
+            good = there and index < 0xC0010008
+            assert (cpu.registers["rip"] < 0x2000, cpu.registers["rax"]) == (good, 0 if good else 0xFFFF)

@@ -62,6 +62,7 @@ DEVICES = {
     "apic_bus.ApicBus": lambda make, parts: parts.apic_bus,
     "debug_exit.DebugExit": lambda make, parts: make(),
     "debug_port.DebugPort": lambda make, parts: make(parts.stream),
+    "fw_cfg.FwCfg": lambda make, parts: make({0: b"QEMU", 5: b"\1\0"}),
     "hpet.Hpet": lambda make, parts: make(parts.clock),
     "ioapic.Ioapic": lambda make, parts: make(parts.apic_bus),
     "irq_router.IrqRouter": lambda make, parts: make(),
