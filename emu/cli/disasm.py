@@ -4,7 +4,7 @@ import sys
 
 from ..base.errors import ImageError, UsageError
 from .main import no_options
-from .sizes import read_integer
+from ..base.sizes import read_integer
 
 _USAGE = "FILE|-|HEX [--mode 16|32|64] [--at ADDRESS]"
 _ADDRESS_MAX = (1 << 64) - 1

@@ -1,6 +1,6 @@
 # The options of `emu run`: one table for reading, help and completion. QEMU's one-dash spellings are names of the same rows.
 from ..base.errors import UsageError
-from .sizes import read_count, read_integer, read_memory, read_seconds
+from ..base.sizes import read_count, read_integer, read_memory, read_seconds
 
 
 class Option:

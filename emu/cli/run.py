@@ -8,7 +8,7 @@ import time
 from ..base.errors import ImageError, UsageError
 from .main import INTERRUPTED, complain
 from .options import RunOptions, help_text, read_options
-from .sizes import read_memory
+from ..base.sizes import read_memory
 from .terminal import HELP, HELP_TEXT, QUIT, EscapeKeys, RawTerminal
 
 DEFAULT_MEMORY = 256 << 20

@@ -5,6 +5,7 @@ import time
 from typing import NamedTuple
 
 from emu.base.errors import EmuError, UsageError
+from emu.base.sizes import as_count, as_memory
 from emu.board.pc import Pc, PcOptions
 from emu.boot.identify import read_image
 from emu.boot.load import load
@@ -53,9 +54,9 @@ class Serial:
 class Machine:
     """An emulated PC.
 
-    kernel, image, initrd: paths. memory: bytes. cpu: a model with `,+feature,-feature`. clock: "virtual" (idle time is
-    skipped) or "host" (idle time is waited for). seed: of everything random. budget: instructions it may retire in all.
-    on_triple_fault: report, reset or stop. bios: path of a ROM image that is mapped below 1 MiB and below 4 GiB and entered
+    kernel, image, initrd: paths. memory: bytes, or a text such as "256M". cpu: a model with `,+feature,-feature`. clock:
+    "virtual" (idle time is skipped) or "host" (idle time is waited for). seed: of everything random. budget: instructions it
+    may retire in all, a number or a text such as "5G". on_triple_fault: report, reset or stop. bios: path of a ROM image that is mapped below 1 MiB and below 4 GiB and entered
     as after power-on, in place of a kernel or image. debug_ports: ports of debug consoles (isa-debugcon); what the guest has
     written to one is read from `debug_ports[port]`. Raises EmuError subclasses for what cannot be.
     """
@@ -65,6 +66,7 @@ class Machine:
                  start_seconds=START_SECONDS, bios=None, debug_ports=()) -> None:
         if clock not in ("virtual", "host"):
             raise UsageError("clock", repr(clock), "virtual or host")
+        memory = as_memory("memory", memory)
         path = bios if bios is not None else kernel if kernel is not None else image
         if path is None:
             raise UsageError("machine", "nothing to boot", "a kernel, an image or a bios")
@@ -72,7 +74,7 @@ class Machine:
             raise UsageError("bios", "beside a kernel, an image or an initrd", "firmware boots from disks")
         self.model = resolve_cpu(cpu)
         self.clock_mode = clock
-        self.budget = budget
+        self.budget = as_count("budget", budget)
         self.on_triple_fault = on_triple_fault
         self.no_reboot = no_reboot
         self.append = append
@@ -216,7 +218,8 @@ class Machine:
         import re
         pattern = re.compile(until.encode() if isinstance(until, str) else until) if until is not None else None
         text = b""
-        goal = None if budget is None else self.retired + budget
+        more = as_count("budget", budget)
+        goal = None if more is None else self.retired + more
         while True:
             ended = self.run_slice()
             text = text[-65536:] + self.serial.read()

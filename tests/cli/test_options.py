@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from emu.base.errors import EmuError, UsageError
 from emu.cli.options import OPTIONS, help_text, read_options, unescape
-from emu.cli.sizes import read_count, read_integer, read_memory, read_seconds
+from emu.base.sizes import read_count, read_integer, read_memory, read_seconds
 
 
 @pytest.mark.parametrize("text, size", [("256M", 256 << 20), ("256", 256 << 20), ("1G", 1 << 30), ("1.5G", 3 << 29), ("2g", 2 << 30),

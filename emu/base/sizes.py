@@ -1,5 +1,5 @@
 # Reading the numbers that users type: sizes in bytes, counts, seconds.
-from ..base.errors import UsageError
+from emu.base.errors import UsageError
 
 _BINARY = {"": 1 << 20, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _DECIMAL = {"": 1, "K": 10 ** 3, "M": 10 ** 6, "G": 10 ** 9, "T": 10 ** 12}
@@ -24,6 +24,16 @@ def read_count(option: str, text: str) -> int:
     if value < 1:
         raise UsageError(option, f"{text} is too small", "at least 1")
     return value
+
+
+def as_memory(name: str, value: int | str) -> int:
+    """Bytes of memory from a Python argument: a number of bytes, or a text as `read_memory` takes it."""
+    return read_memory(name, value if isinstance(value, str) else f"{value}B")
+
+
+def as_count(name: str, value: int | str | None) -> int | None:
+    """A count from a Python argument: a number, a text as `read_count` takes it, or None."""
+    return None if value is None else read_count(name, str(value))
 
 
 def read_seconds(option: str, text: str) -> float:
