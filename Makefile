@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := $(shell find emu -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' | grep -v emu/cpu/gen/) setup.py
 
-.PHONY: run test check build clean benchmark
+.PHONY: run test check build clean benchmark hostile
 
 run: build            ## boots the built-in guest on this terminal
 	@if [ -t 0 ]; then $(BIN)/emu run; else $(BIN)/emu run --expect '> ' --send 'poweroff\n' --timeout 60; fi
@@ -19,6 +19,13 @@ check: build .venv/test-packages   ## everything that is checked before a merge
 	PATH=$(BIN):$$PATH $(BIN)/cython-lint $$(git ls-files 'emu/*.pyx' 'emu/*.pxd')
 	$(BIN)/python -m pytest tests/test_layers.py tests/test_hygiene.py
 	$(BIN)/python -m pytest
+
+hostile: build .venv/test-packages  ## fuzzers in the debug build (10 minutes each), sequences against the host's processor, answers to signals
+	$(BIN)/python tools/debug.py build
+	$(BIN)/python tools/debug.py run -m tests.fuzz machine --seconds 600
+	$(BIN)/python tools/debug.py run -m tests.fuzz decoder --seconds 600
+	$(BIN)/python -m tests.fuzz native --total 10000000
+	$(BIN)/python -m tests.fuzz stop
 
 benchmark: build .venv/test-packages   ## how fast it is, beside its peers
 	@tools/host-packages test

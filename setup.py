@@ -39,8 +39,9 @@ if DEBUG:
 HANDLER_FLAGS = ["-DCYTHON_INLINE=inline __attribute__((always_inline))", "-fno-asynchronous-unwind-tables"]
 
 
-# Modules that only some hosts can have: the native oracle needs an x86-64 processor under Linux.
-NATIVE = platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux"
+# Modules that only some hosts can have: the native oracle needs an x86-64 processor under Linux, and low memory that
+# AddressSanitizer has for itself.
+NATIVE = platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux" and not (DEBUG and SANITIZE)
 ELSEWHERE_ABSENT = () if NATIVE else ("emu/debug/native/host.pyx",)
 
 

@@ -35,9 +35,13 @@ def copy_sources() -> None:
 
 
 def environment() -> dict[str, str]:
-    settings = dict(os.environ, EMU_DEBUG="1", EMU_SANITIZE="1" if ADDRESS else "0",
+    startup = COPY / "build" / "startup"
+    settings = dict(os.environ, EMU_DEBUG="1", PYTHONPATH=str(startup), EMU_SANITIZE="1" if ADDRESS else "0",
                     UBSAN_OPTIONS="print_stacktrace=1",
                     ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:allocator_may_return_null=1:handle_abort=0")
+    startup.mkdir(parents=True, exist_ok=True)
+    # AddressSanitizer refuses libraries that are loaded so (github.com/google/sanitizers/issues/611); capstone asks for it
+    (startup / "sitecustomize.py").write_text("import os\nos.RTLD_DEEPBIND = 0\n")
     return settings
 
 

@@ -141,6 +141,9 @@ cdef u64 _seconds_to_alarm(RtcState* rtc) noexcept nogil:
     cdef u8 hour = rtc.ram[HOURS_ALARM]
     cdef u8 minute = rtc.ram[MINUTES_ALARM]
     cdef u8 second = rtc.ram[SECONDS_ALARM]
+    if ((hour & ALARM_ANY != ALARM_ANY and _hour(rtc, hour) > 23) or (minute & ALARM_ANY != ALARM_ANY and _number(rtc, minute) > 59)
+            or (second & ALARM_ANY != ALARM_ANY and _number(rtc, second) > 59)):
+        return NEVER                                 # no need to look through the day for it
     while at - now <= 86400:
         if hour & ALARM_ANY != ALARM_ANY and at // 3600 % 24 != _hour(rtc, hour):
             at = (at // 3600 + 1) * 3600

@@ -1,8 +1,8 @@
 # The fuzzers as a command: rounds of random guests until the time is over; every failure names the seed that shows it again.
-"""python -m tests.fuzz [machine|native|decoder] [--seed N] [--seconds S] [--total N] [--round R]
+"""python -m tests.fuzz [machine|native|decoder|stop] [--seed N] [--seconds S] [--total N] [--round R]
 
 machine: random guests on a whole PC (machine.py); native: sequences of user code against the host's processor (native.py);
-decoder: random bytes against capstone and iced-x86 (decoder.py).
+decoder: random bytes against capstone and iced-x86 (decoder.py); stop: how long guests that do not want to be stopped take (stop.py).
 --seconds: how long (60); --total: until so many instructions are done, however long; --seed: of everything (chosen by the time of
 day, and printed); --round: this one only. Ends with 1 at the first failure.
 """
@@ -57,13 +57,16 @@ def carry(run_round, seed: int, seconds: float, wanted: int | None, only: int | 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="machine", choices=("machine", "native", "decoder"))
+    parser.add_argument("what", nargs="?", default="machine", choices=("machine", "native", "decoder", "stop"))
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--total", type=int)
     parser.add_argument("--round", type=int)
     options = parser.parse_args()
     faulthandler.enable()
+    if options.what == "stop":
+        from tests.fuzz.stop import main as measure
+        return measure()
     common = options.seed, options.seconds, options.total, options.round
     if options.what == "machine":
         from tests.fuzz.machine import run_round

@@ -50,7 +50,7 @@ class Encoder:
         memory = row.takes_memory and (not row.takes_register or rng.random() < 0.5)
         if memory and "lock" in attributes and rng.random() < 0.2:
             prefixes.append(0xF0)
-        elif rng.random() < self.odd / 10:
+        elif rng.random() < self.odd / 50:
             prefixes.append(rng.choice((0xF0, 0xF2, 0xF3)))
         rng.shuffle(prefixes)
         rex = 0

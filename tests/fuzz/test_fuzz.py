@@ -3,7 +3,8 @@ import random
 
 import pytest
 
-from tests.fuzz import decoder, machine
+from tests.fuzz import decoder, machine, stop
+from tests.fuzz.__main__ import resident_pages
 from tests.fuzz.code import Encoder, legal_rows
 
 
@@ -29,3 +30,17 @@ def test_encoder_makes_instructions_of_the_rows_that_it_is_given(bits):
     wrong = [row.source for row in legal_rows(bits) for code in (encoder.instruction(row),)
              if not (found := decode(code, bits)) or found.length != len(code)]
     assert wrong == []
+
+
+@pytest.mark.parametrize("name", stop.GUESTS)
+def test_guest_that_does_not_want_to_be_stopped_is_stopped(name):
+    """The signal's handler is reached: that is all that is asked here; how soon is what `python -m tests.fuzz stop` measures."""
+    stop.measure(name, seconds=0.02)
+
+
+def test_console_flood_that_nobody_reads_takes_no_memory_of_the_host():
+    stop.measure("rep outsb to the serial line", seconds=0.05)
+    before = resident_pages()
+    for name in ("rep outsb to the serial line", "rep outsb to the debug console"):
+        stop.measure(name, seconds=0.3)
+    assert resident_pages() - before < (8 << 20) // 4096
