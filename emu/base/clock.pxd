@@ -5,7 +5,7 @@
 from emu.base.types cimport u64
 
 cdef enum:
-    MAX_TIMERS = 64
+    MAX_TIMERS = 320                     # 255 local APICs, and the devices
 
 cdef u64 NEVER                           # a deadline that never comes (2**64 - 1)
 

@@ -5,10 +5,11 @@ from typing import NamedTuple
 from emu.base.clock import Clock
 from emu.base.errors import UsageError
 from emu.base.pci_routing import FIRST_GSI, INTX_NETS
-from emu.board.wiring import Latch, connect_apic, connect_msi, connect_pic
+from emu.board.wiring import Latch, connect_apic, connect_msi, connect_pic, connect_running
 from emu.boot.acpi import AcpiBoard, PciWindows, build_tables
 from emu.boot.e820 import RESERVED, E820Entry, build_e820
-from emu.cpu.core import Core
+from emu.boot.mp import build_mp_tables
+from emu.cpu.core import Core, Processors
 from emu.cpu.models import CpuModel
 from emu.devices.acpi_pm import AcpiPm
 from emu.devices.apic_bus import ApicBus
@@ -29,6 +30,7 @@ from emu.devices.uart import Uart
 from emu.devices.virtio.block import VirtioBlock
 from emu.devices.virtio.console import VirtioConsole
 from emu.devices.virtio.rng import VirtioRng
+from emu.isa.features import BITS
 from emu.memory.ports import Ports
 from emu.memory.space import PhysicalMemory
 
@@ -39,7 +41,9 @@ PM = 0x600
 FW_CFG = 0x510
 DEBUG_CONSOLES = (0xE9, 0x402)
 ACPI_BASE = 0xE0000
-ACPI_BYTES = 0x20000
+ACPI_BYTES = 0x10000
+MP_BASE = 0xF0000
+MP_BYTES = 0x10000
 PCI_MEMORY = (0xC0000000, 0xFEBFFFFF)
 PCI_PORTS = (0xC000, 0xFFFF)
 PCI_IRQS = (10, 11, 10, 11)
@@ -50,7 +54,7 @@ COM = ((0x3F8, 4), (0x2F8, 3))
 
 
 class PcOptions(NamedTuple):
-    """What a PC is made of. memory_bytes; model of its CPU; start_seconds: the RTC's time at power-on (Unix)."""
+    """What a PC is made of. memory_bytes; model of its CPUs; start_seconds: the RTC's time at power-on (Unix); cpus: 1..255."""
 
     memory_bytes: int
     model: CpuModel
@@ -60,6 +64,7 @@ class PcOptions(NamedTuple):
     disks: tuple = ()
     rom: tuple = ()              # firmware of one's own: (physical address, bytes) of each place where it is seen
     debug_consoles: tuple = ()   # ports of debug consoles besides the usual two
+    cpus: int = 1
 
 
 class Pc:
@@ -74,21 +79,26 @@ class Pc:
         self.ports = ports = Ports()
         ports.set_wait(ISA_PORTS_END, ISA_WAIT_NS)
         model = options.model
-        self.cpus = [Core(memory, ports, clock, model.features, 0, model.physical_bits, model.number, options.seed)]
+        self.processors = processors = Processors(memory, clock)
+        self.cpus = [Core(memory, ports, clock, model.features, processors, model.physical_bits, model.number, options.seed)
+                     for _ in range(options.cpus)]
         boot = self.cpus[0]
-        self.requests = latch = Latch(boot)
+        self.requests = latch = Latch(processors)
         # --- interrupt controllers
         self.pic = Pic()
         ports.map(0x20, self.pic.master)
         ports.map(0xA0, self.pic.slave)
         ports.map(0x4D0, self.pic.elcr)
-        self.apic_bus = self.lapic = self.ioapic = None
+        self.apic_bus = self.ioapic = None
+        self.lapics: list[Lapic] = []
         if model.has_apic:
             self.apic_bus = ApicBus()
-            self.lapic = Lapic(clock, self.apic_bus, 0)
-            self.lapic.connect_pic(self.pic)
+            connect_running(processors, self.apic_bus)
+            for cpu in self.cpus:
+                self.lapics.append(Lapic(clock, self.apic_bus, cpu.number))
+                connect_apic(cpu, self.lapics[-1])
+            self.lapics[0].connect_pic(self.pic)
             self.ioapic = Ioapic(self.apic_bus)
-            connect_apic(boot, self.lapic)
             memory.map(LAPIC, self.apic_bus.region)
             memory.map(IOAPIC, self.ioapic.region)
         else:
@@ -123,7 +133,7 @@ class Pc:
         ports.map(0x92, self.ps2.region_system)
         self.ps2.keyboard_irq.connect(router.isa(1))
         self.ps2.mouse_irq.connect(router.isa(12))
-        self.ps2.a20.connect(boot.a20)
+        self.ps2.a20.connect(processors.a20)
         self.ps2.reset_request.connect(latch.input("reset"))
         boot.ferr.connect(router.isa(13))
         # --- serial lines and debug ports
@@ -187,11 +197,17 @@ class Pc:
             s5_sleep_type=SOFT_OFF_TYPE, reset_port=0xCF9, reset_value=6,
             hpet_address=HPET if self.hpet is not None else None, hpet_id=self.hpet_id(),
             pci=PciWindows(PCI_MEMORY), pci_gsi_base=FIRST_GSI, pci_irqs=PCI_IRQS, com_ports=COM,
-            has_apic=self.lapic is not None, has_ps2=True)
+            has_apic=bool(self.lapics), has_ps2=True)
         self.acpi = build_tables(board, ACPI_BASE, ACPI_BYTES)
+        self.mp = build_mp_tables(board, *self._identity(), MP_BASE, MP_BYTES) if board.has_apic else None
         low = [(base, size) for base, size in self.memory.ram_ranges if not 0xA0000 <= base < 0x100000]
         reserved = [E820Entry(0x9FC00, 0x400, RESERVED), E820Entry(0xE0000, 0x20000, RESERVED)]
         self.e820 = build_e820(low, [entry for entry in reserved if entry.base < self.options.memory_bytes])
+
+    def _identity(self) -> tuple[int, int]:
+        """EAX and EDX of CPUID leaf 1."""
+        model = self.options.model
+        return model.signature, sum(1 << bit for name, bit in BITS["1.edx"].items() if name in model.names)
 
     def hpet_id(self) -> int:
         return self.memory.read(HPET, 4) if self.hpet is not None else 0
@@ -199,9 +215,9 @@ class Pc:
     @property
     def devices(self):
         """Every part that has declared state."""
-        parts = [self.clock, *self.cpus, self.pic, self.apic_bus, self.lapic, self.ioapic, self.router, self.pit, self.rtc,
-                 self.hpet, self.pm, self.ps2, *self.serial, *self.uarts, *self.debug_consoles.values(), self.debug_exit,
-                 self.fw_cfg, self.pci, *self.cards, self.console]
+        parts = [self.clock, self.processors, *self.cpus, self.pic, self.apic_bus, *self.lapics, self.ioapic, self.router,
+                 self.pit, self.rtc, self.hpet, self.pm, self.ps2, *self.serial, *self.uarts, *self.debug_consoles.values(),
+                 self.debug_exit, self.fw_cfg, self.pci, *self.cards, self.console]
         return [part for part in parts if part is not None]
 
     def reset(self) -> None:
@@ -210,7 +226,7 @@ class Pc:
         for device in self.devices:
             if hasattr(device, "reset"):
                 device.reset()
-        if self.lapic is not None:
-            self.lapic.set_virtual_wire()        # with a ROM, too: one that knows no APIC shall get its interrupts
+        if self.lapics:
+            self.lapics[0].set_virtual_wire()    # with a ROM, too: one that knows no APIC shall get its interrupts
         if not self.options.rom:
             self.pci.assign_resources(*PCI_MEMORY, *PCI_PORTS, PCI_IRQS)

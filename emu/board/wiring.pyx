@@ -1,7 +1,7 @@
 # Where the CPU's port meets the interrupt controllers, and where devices' lines become requests to the machine.
 from emu.base.line cimport line_input
 from emu.base.types cimport u32
-from emu.cpu.core cimport Core
+from emu.cpu.core cimport Core, Processors
 from emu.devices.apic_bus cimport ApicBus, apic_message_signal
 from emu.devices.lapic cimport Lapic
 from emu.devices.pci.bus cimport PciBus
@@ -16,6 +16,12 @@ def connect_apic(Core core not None, Lapic lapic not None):
     lapic.init.connect(core.init)
     lapic.startup.connect(core.startup)
     core.keep(lapic)
+
+
+def connect_running(Processors processors not None, ApicBus apics not None):
+    """The bus of the local APICs knows which CPU reaches it."""
+    processors.crew.running = &apics.state.current
+    processors.keep(apics)
 
 
 def connect_pic(Core core not None, Pic pic not None):
@@ -34,7 +40,7 @@ def connect_msi(PciBus bus not None, ApicBus apics not None):
 cdef struct LatchState:
     u32 bits
     u32 spare
-    int* stop_request            # of the CPU
+    int* stop_request            # of the CPUs
 
 
 cdef void _set(void* owner, int number, int level) noexcept nogil:
@@ -45,14 +51,14 @@ cdef void _set(void* owner, int number, int level) noexcept nogil:
 
 
 cdef class Latch:
-    """Requests of devices to the machine (power off, reset, ...): each stops the CPU and waits to be taken."""
+    """Requests of devices to the machine (power off, reset, ...): each stops the CPUs and waits to be taken."""
     cdef LatchState state
     cdef list names
-    cdef Core core
+    cdef Processors processors
 
-    def __init__(self, Core core not None):
-        self.core = core
-        self.state.stop_request = &core.c.stop_request
+    def __init__(self, Processors processors not None):
+        self.processors = processors
+        self.state.stop_request = &processors.crew.stop_request
         self.names = []
 
     def input(self, str name):
@@ -62,7 +68,7 @@ cdef class Latch:
         return line_input(_set, &self.state, self.names.index(name), self)
 
     def take(self):
-        """The names asked for since the last call; lets the CPU run again."""
+        """The names asked for since the last call; lets the CPUs run again."""
         bits = self.state.bits
         self.state.bits = 0
         self.state.stop_request[0] = 0

@@ -18,7 +18,7 @@ OPTIONS = (
     Option(("--bios", "-bios"), "FILE", "firmware ROM: ends at 1 MiB and at 4 GiB, entered as after power-on"),
     Option(("--disk", "-drive", "-hda", "-hdb"), "FILE[,OPTIONS]", "disk image; writes are forgotten at the end unless ,commit"),
     Option(("--memory", "-m"), "SIZE", "RAM, as 256M or 1G (a plain number: MiB); 256M if not given"),
-    Option(("--cpus", "-smp"), "N", "number of processors (1)"),
+    Option(("--cpus", "-smp"), "N", "number of processors: 1 to 255 (1)"),
     Option(("--cpu", "-cpu"), "MODEL", "processor: 486, pentium3, v1, v2, with ,+feature ,-feature"),
     Option(("--machine", "-machine", "-M"), "KIND", "pc"),
     Option(("--serial", "-serial"), "WHERE", "first serial line: stdio, none, file:FILE"),
@@ -85,6 +85,7 @@ class RunOptions:
         self.disks: list[tuple[str, bool]] = []
         self.memory: int | None = None
         self.cpu = "v2"
+        self.cpus = 1
         self.serial = "stdio"
         self.clock: str | None = None
         self.seed = 0
@@ -157,8 +158,7 @@ def _apply(options: RunOptions, first: str, name: str, value: str) -> None:
         case "--memory":
             options.memory = read_memory(name, value.removeprefix("size="))
         case "--cpus":
-            if read_integer(name, value.removeprefix("cpus="), 1, 255) > 1:
-                raise UsageError(name, f"{value} processors", "more than one is not there yet")
+            options.cpus = read_integer(name, value.removeprefix("cpus="), 1, 255)
         case "--seed":
             options.seed = read_integer(name, value)
         case "--budget":

@@ -60,8 +60,8 @@ def _machine_arguments(options: RunOptions) -> dict:
         image = options.disks[0][0]
     clock = options.clock or ("host" if options.serial == "stdio" and _is_terminal(0) else "virtual")
     return {"image": image, "kernel": kernel, "initrd": initrd, "append": append or "",
-            "memory": DEFAULT_MEMORY if memory is None else memory, "cpu": options.cpu, "clock": clock, "seed": options.seed,
-            "budget": options.budget, "on_triple_fault": options.on_triple_fault, "no_reboot": options.no_reboot,
+            "memory": DEFAULT_MEMORY if memory is None else memory, "cpu": options.cpu, "cpus": options.cpus, "clock": clock,
+            "seed": options.seed, "budget": options.budget, "on_triple_fault": options.on_triple_fault, "no_reboot": options.no_reboot,
             "bios": options.bios, "debug_exit": options.debug_exit, "debug_ports": tuple(options.debug_consoles),
             "disks": tuple(_open_disk(path, commit) for path, commit in options.disks)}
 

@@ -120,9 +120,11 @@ cdef Block* make_block(Cpu* c, u64 page, int start, const u8* host) noexcept nog
     cdef bint linkable = c.mode & MODE_CODE == MODE_64 or (c.mode & MODE_FLAT_CS and c.mode & MODE_CODE == MODE_32)
     cdef Slot* slot
     cdef u64 index, first, last
-    if c.arena_used + sizeof(Block) + (MAX_BLOCK + 4) * 2 * INSN > c.arena_size:
-        flush_blocks(c)
-    b = <Block*>(c.arena + c.arena_used)
+    cdef Crew* w = c.crew
+    cdef int k
+    if w.arena_used + sizeof(Block) + (MAX_BLOCK + 4) * 2 * INSN > w.arena_size:
+        flush_blocks(w)
+    b = <Block*>(w.arena + w.arena_used)
     insn = <Insn*>(b + 1)
     while True:
         length = decode_one(host + at, 4096 - at, c.mode, c.features, &d)
@@ -159,8 +161,8 @@ cdef Block* make_block(Cpu* c, u64 page, int start, const u8* host) noexcept nog
     b.n = n
     b.bytes = <u16>(at - start)
     b.start = <u16>start
-    c.arena_used += sizeof(Block) + slots * INSN
-    c.blocks_made += 1
+    w.arena_used += sizeof(Block) + slots * INSN
+    w.blocks_made += 1
     index = (page + start) >> 1 & (HASH - 1)
     b.chain = c.hash[index]
     c.hash[index] = b
@@ -171,15 +173,10 @@ cdef Block* make_block(Cpu* c, u64 page, int start, const u8* host) noexcept nog
         first = start >> 6
         last = (at - 1) >> 6
         if c.space.code_lines[index] == 0:
-            forget_writable_all(c, slot.host + (page - slot.base))
+            for k in range(w.count):
+                forget_writable(w.cpu[k], slot.host + (page - slot.base))
         c.space.code_lines[index] |= (((<u64>2 << (last - first)) - 1) << first)
     return b
-
-
-cdef void forget_writable_all(Cpu* c, u8* host) noexcept nogil:
-    cdef int k
-    for k in range(c.space.code_owners):
-        forget_writable(<Cpu*>c.space.code_owner[k], host)
 
 
 cdef Block* find_block(Cpu* c) noexcept nogil:
@@ -317,7 +314,7 @@ cdef int run_one(Cpu* c) noexcept nogil:
 
 cdef void invalidate_code(void* owner, u64 physical, u64 length) noexcept nogil:
     """Bytes of a page with code have changed: forgets every block that touches their 64-byte lines."""
-    cdef Cpu* c = <Cpu*>owner
+    cdef Crew* w = <Crew*>owner
     cdef u64 page = physical & ~<u64>0xFFF
     cdef u64 low = physical & 0xFC0
     cdef u64 high = ((physical + length - 1) & 0xFFF) | 63
@@ -328,7 +325,7 @@ cdef void invalidate_code(void* owner, u64 physical, u64 length) noexcept nogil:
     if length == 0:
         return
     while start <= high:
-        link = &c.hash[((page + start) >> 1) & (HASH - 1)]
+        link = &w.hash[((page + start) >> 1) & (HASH - 1)]
         while link[0] != NULL:
             b = link[0]
             if b.page == page and b.start <= high and b.start + b.bytes > low:
@@ -338,14 +335,16 @@ cdef void invalidate_code(void* owner, u64 physical, u64 length) noexcept nogil:
             else:
                 link = &b.chain
         start += 2 if start & 1 == 0 else 1
-    slot = find_slot(c.space, page)
+    slot = find_slot(w.space, page)
     if slot != NULL:
-        c.space.code_lines[page_index(slot, page)] &= ~(((<u64>2 << ((high >> 6) - (low >> 6))) - 1) << (low >> 6))
+        w.space.code_lines[page_index(slot, page)] &= ~(((<u64>2 << ((high >> 6) - (low >> 6))) - 1) << (low >> 6))
 
 
-cdef void flush_blocks(Cpu* c) noexcept nogil:
+cdef void flush_blocks(Crew* w) noexcept nogil:
     """Forgets every block and starts the arena anew."""
-    memset(c.hash, 0, HASH * sizeof(Block*))
-    memset(c.vtab, 0, VTAB_ENTRIES * sizeof(VtabEntry))
-    c.arena_used = 0
-    c.link_slot = NULL
+    cdef int k
+    memset(w.hash, 0, HASH * sizeof(Block*))
+    memset(w.vtab, 0, VTAB_ENTRIES * sizeof(VtabEntry))
+    w.arena_used = 0
+    for k in range(w.count):
+        w.cpu[k].link_slot = NULL

@@ -8,7 +8,7 @@ from emu.cpu.state cimport (I_LINK_FALL, I_LINK_TAKEN, ITLB_ENTRIES, MAX_BLOCK, 
 
 cdef inline void check_block(Cpu* c, Block* b) noexcept nogil:
     """What every block that is entered, or tried, must be."""
-    check(<u8*>b >= c.arena and <u8*>b + sizeof(Block) < c.arena + c.arena_used)
+    check(<u8*>b >= c.crew.arena and <u8*>b + sizeof(Block) < c.crew.arena + c.crew.arena_used)
     check(b.n == NEVER_FITS or (0 < b.n <= MAX_BLOCK and b.bytes + b.start <= 4096 and (<Insn*>(b + 1)).left == b.n))
     check(c.regs[ZERO_SLOT] == 0 and c.budget >= 0)
 

@@ -2,8 +2,8 @@
 #
 # Functions of the `end` shape find c.rip at the next instruction; all give 0, or 1 with the fault set, nothing changed.
 from emu.base.types cimport u8, u16, u32, u64
-from emu.cpu.access cimport (commit, drop, flush_page, flush_tlb, get, operand_offset, push, put, read_operand,
-                             read_system, reg, retired_before, set_fault, set_reg, stack_top, write_operand, write_system)
+from emu.cpu.access cimport (commit, drop, flush_page, flush_tlb, get, operand_offset, push, put, read_operand, read_system, reg,
+                             retired_before, run_alone, set_fault, set_reg, stack_top, write_operand, write_system)
 from emu.cpu.cpuid cimport has_feature, read_cpuid
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags
 from emu.cpu.gen.features cimport *
@@ -841,9 +841,12 @@ cdef int xsetbv(Cpu* c, Insn* i) noexcept nogil:
 
 cdef int rdtsc(Cpu* c, Insn* i) noexcept nogil:
     """1 GHz: a tick is a nanosecond of virtual time, exact to the instruction."""
-    cdef u64 value = retired_before(c, i) + c.idle_ns + c.tsc_offset
+    cdef u64 value = retired_before(c, i) + c.idle_ns
     if c.cr4 & CR4_TSD and c.cpl != 0:
         return gp0(c)
+    if value > c.horizon_ns:                     # no CPU may read an earlier time after this
+        return run_alone(c)
+    value += c.tsc_offset
     c.regs[RAX] = value & <u64>0xFFFFFFFF
     c.regs[RDX] = value >> 32
     return 0

@@ -94,8 +94,22 @@ cdef u32 area_bytes(u64 components) noexcept nogil:
     return XSAVE_PKRU + XSAVE_PKRU_BYTES if components & XSTATE_PKRU else XSAVE_EXTENDED
 
 
+cdef u32 package_cores(Cpu* c, Identity* id) noexcept nogil:
+    """All CPUs are cores of one package where there are leaves to say so (AMD's models); else each is a package of its own."""
+    return <u32>c.crew.count if id.amd else 1
+
+
+cdef u32 core_bits(u32 cores) noexcept nogil:
+    """Bits of an APIC ID that number the cores of a package."""
+    cdef u32 bits = 0
+    while (<u32>1 << bits) < cores:
+        bits += 1
+    return bits
+
+
 cdef void basic_leaf(Cpu* c, Identity* id, u32 leaf, u32 subleaf, u32* out) noexcept nogil:
     cdef u64 mask
+    cdef u32 cores = package_cores(c, id)
     if leaf == 0:
         out[0] = id.max_leaf
         out[1] = id.vendor[0]
@@ -106,9 +120,9 @@ cdef void basic_leaf(Cpu* c, Identity* id, u32 leaf, u32 subleaf, u32* out) noex
         if has_feature(c, FEATURE_CLFSH):
             out[1] |= 8 << 8                     # lines of 64 bytes
         if has_feature(c, FEATURE_APIC):
-            out[1] |= (1 << 16) | (c.number << 24)
+            out[1] |= (cores << 16) | (c.number << 24)
         out[2] = feature_word(c, W_1_ECX) | (<u32>1 << 27 if c.cr4 & CR4_OSXSAVE else 0)
-        out[3] = feature_word(c, W_1_EDX)
+        out[3] = feature_word(c, W_1_EDX) | (<u32>1 << 28 if cores > 1 else 0)      # HTT: EBX 23:16 is valid
         if has_feature(c, FEATURE_APIC) and c.port.apic_base_read != NULL and not (
                 c.port.apic_base_read(c.port.apic_owner) & 0x800):
             out[3] &= ~(<u32>1 << 9)             # switched off in IA32_APIC_BASE (SDM 3A 11.4.3)
@@ -123,11 +137,15 @@ cdef void basic_leaf(Cpu* c, Identity* id, u32 leaf, u32 subleaf, u32* out) noex
         out[2] = feature_word(c, W_7_ECX) | (1 << 4 if c.cr4 & CR4_PKE else 0)
         out[3] = feature_word(c, W_7_EDX)
     elif leaf == 0xB and has_feature(c, FEATURE_X2APIC):
-        # every CPU is a package of its own: one thread, one core
+        # one thread a core; then the cores
         out[2] = subleaf & 0xFF
-        if subleaf <= 1:
+        if subleaf == 0:
             out[1] = 1
-            out[2] |= (subleaf + 1) << 8
+            out[2] |= 1 << 8
+        elif subleaf == 1:
+            out[0] = core_bits(cores)
+            out[1] = cores
+            out[2] |= 2 << 8
         out[3] = c.number
     elif leaf == 0xD and has_feature(c, FEATURE_XSAVE):
         mask = xcr0_mask(c)
@@ -154,6 +172,7 @@ cdef void basic_leaf(Cpu* c, Identity* id, u32 leaf, u32 subleaf, u32* out) noex
 
 cdef void extended_leaf(Cpu* c, Identity* id, u32 leaf, u32* out) noexcept nogil:
     cdef int k
+    cdef u32 cores = package_cores(c, id)
     if leaf == <u32>0x80000000:
         out[0] = id.max_extended
         out[1] = id.vendor[0]
@@ -161,7 +180,7 @@ cdef void extended_leaf(Cpu* c, Identity* id, u32 leaf, u32* out) noexcept nogil
         out[3] = id.vendor[1]
     elif leaf == <u32>0x80000001:
         out[0] = id.signature
-        out[2] = feature_word(c, W_EXT_ECX)
+        out[2] = feature_word(c, W_EXT_ECX) | (1 << 1 if cores > 1 else 0)       # CmpLegacy: cores, not threads
         # AMD shows the bits of leaf 1 here again: 9:0, 17:12, 24:23
         out[3] = feature_word(c, W_EXT_EDX) | (feature_word(c, W_1_EDX) & 0x0183F3FF)
     elif leaf <= <u32>0x80000004:
@@ -180,6 +199,7 @@ cdef void extended_leaf(Cpu* c, Identity* id, u32 leaf, u32* out) noexcept nogil
     elif leaf == <u32>0x80000008:
         out[0] = c.physical_bits | ((48 if has_feature(c, FEATURE_LM) else 32) << 8)
         out[1] = feature_word(c, W_SIZES_EBX)
+        out[2] = (cores - 1) | core_bits(cores) << 12
     elif leaf == <u32>0x80000021:
         out[0] = (1 << 2) | (1 << 6)             # LFENCE serialises; a null selector clears the base
 

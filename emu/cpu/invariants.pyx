@@ -22,7 +22,8 @@ cdef Slot* slot_of_host(Space* space, u8* host) noexcept nogil:
 
 cdef bint is_block(Cpu* c, Block* b) noexcept nogil:
     """Whether a pointer is into the part of the arena that is in use, and what is there looks like a block."""
-    if <u8*>b < c.arena or <u8*>b + sizeof(Block) >= c.arena + c.arena_used or (<u64>b - <u64>c.arena) % sizeof(Insn):
+    cdef u8* arena = c.crew.arena
+    if <u8*>b < arena or <u8*>b + sizeof(Block) >= arena + c.crew.arena_used or (<u64>b - <u64>arena) % sizeof(Insn):
         return False
     return b.n == NEVER_FITS or (0 < b.n <= MAX_BLOCK and b.start + b.bytes <= 4096)
 
@@ -126,14 +127,15 @@ def broken_invariants(Core core not None):
                     if slot.readonly or c.space.code_lines[place] or not c.space.dirty[place]:
                         said.append(f"TLB {ctx}: {e.tag:#x} may be written, yet is ROM, code or clean")
     # --- blocks
-    if c.arena_used > c.arena_size:
-        said.append(f"arena: {c.arena_used} of {c.arena_size} bytes")
+    if c.crew.arena_used > c.crew.arena_size:
+        said.append(f"arena: {c.crew.arena_used} of {c.crew.arena_size} bytes")
     for k in range(HASH):
         b = c.hash[k]
         count = 0
         while b != NULL:
             count += 1
-            if not is_block(c, b) or b.n == NEVER_FITS or ((b.page + b.start) >> 1) & (HASH - 1) != k or count > c.arena_size // 64:
+            if (not is_block(c, b) or b.n == NEVER_FITS or ((b.page + b.start) >> 1) & (HASH - 1) != k
+                    or count > c.crew.arena_size // 64):
                 said.append(f"hash {k:#x} holds something that is no block of it")
                 break
             found += 1

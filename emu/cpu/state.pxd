@@ -158,6 +158,7 @@ cdef enum:                       # contexts of the software TLB: whose rules an 
     ITLB_ENTRIES = 256
     VTAB_ENTRIES = 16384
     MAX_BLOCK = 32               # instructions in a block
+    MAX_CPUS = 255               # APIC IDs 0..254
 
 cdef enum:                       # kinds of access, for the slow path and error codes
     ACCESS_READ = 0
@@ -284,14 +285,12 @@ cdef struct Cpu:
     int intr                     # level of the INTR line
     int nmi                      # latched
     int nmi_blocked
-    int init
-    int sipi                     # -1, or the vector
+    int init                     # latched
+    int sipi                     # latched: the vector; -1: none
     int halted                   # HLT
-    int wait_sipi
+    int wait_sipi                # after RESET (all but the first CPU) and INIT: nothing but a SIPI starts it
     int shadow                   # interrupts are held back for one instruction (STI, MOV SS, POP SS)
     int shadow_debug             # MOV SS/POP SS: debug traps too
-    int stop_request             # set by another thread or a device: return to the caller soon
-    int reset_request
     int debug_trap               # pending bits for DR6 after this instruction
     int trap_dropped             # the instruction took TF off the program that ran it (INT n, SYSCALL): no single-step trap
     int shutdown                 # triple fault happened
@@ -346,15 +345,16 @@ cdef struct Cpu:
     ClockState* clock
     Port port
     Line ferr                    # FERR#: an x87 exception with CR0.NE clear (IRQ 13 on a PC)
-    u64 idle_ns                  # virtual time spent halted
+    u64 idle_ns                  # virtual time in which nothing retired: HLT, slow buses, PAUSE beside other CPUs
+    Crew* crew                   # the CPUs of its machine
+    u64 horizon_ns               # the least time of the other CPUs that run: devices and the TSC are reached up to it only
+    u64 turn_end_ns              # its turn ends here
+    u64 pause_ns                 # what PAUSE waits
 
     # caches; never saved
     TlbEntry* tlbs               # [CONTEXTS][2][TLB_ENTRIES]
     ItlbEntry* itlbs             # [2][ITLB_ENTRIES]: kernel, user
-    Block** hash                 # blocks by physical address
-    u8* arena
-    u64 arena_size
-    u64 arena_used
+    Block** hash                 # blocks by physical address, of the whole crew
     Insn scratch[2 * MAX_BLOCK + 4]     # for instructions that run alone and for prefixes of blocks
     u8* tlb_shift                # [CONTEXTS][2][TLB_ENTRIES]: log2 of the size of the page an entry came from
     u8 tlb_used[CONTEXTS]        # entries were filled since the last flush
@@ -362,8 +362,24 @@ cdef struct Cpu:
     bint gigabyte_seen           # ... or 1 GiB pages anywhere
     bint noncanonical            # the fault in flight is a non-canonical address (#SS where the operand is on the stack)
     u64 flushes                  # statistics
-    u64 blocks_made
     u64 tlb_misses
     u64 page_faults
     u64 interrupts
     u64 singles
+
+
+cdef struct Crew:                # the CPUs of one machine, and what they share (docs/adr/0007)
+    int count
+    int turn                     # whose turn it is; -1: nobody's
+    int turn_over                # ... and it ends at the next instruction boundary
+    int stop_request             # set by another thread or a device: return to the caller soon
+    int* running                 # where the board wants to know the number of the CPU that runs; NULL: nowhere
+    ClockState* clock
+    Space* space
+    Block** hash                 # the caches of decoded code: one store reaches all
+    VtabEntry* vtab
+    u8* arena
+    u64 arena_size
+    u64 arena_used
+    u64 blocks_made
+    Cpu* cpu[MAX_CPUS]

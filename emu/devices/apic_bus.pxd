@@ -4,7 +4,7 @@ from emu.base.types cimport u32, u64
 from emu.memory.space cimport Region, read_fn, write_fn
 
 cdef enum:
-    MAX_AGENTS = 64
+    MAX_AGENTS = 255
     MAX_IOAPICS = 4
 
 cdef enum:                           # delivery modes, SDM 3A 11.5.1, 11.6.1

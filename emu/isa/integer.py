@@ -91,7 +91,7 @@ C7 /0 | mov Ev,Iz | store mov |
 8D /r | lea Gv,M | lea lea |
 86 /r | xchg Eb,Gb | xchg xchg | lock
 87 /r | xchg Ev,Gv | xchg xchg | lock
-F3 90 | pause | nop nop | b0
+F3 90 | pause | pause pause | b0
 90 | nop | nop nop | b0
 90+r | xchg Zv,rAX | xchg_ax xchg_ax |
 0F C0 /r | xadd Eb,Gb | xadd xadd | lock cpuid=I486 w=oszapc

@@ -10,6 +10,7 @@ size in bytes as a constant:
   op F       F(c, i) -> 0, or 1 with a fault set; on with the next instruction
   end F      the same at the end of a block: c.rip is the next instruction already, F may change it
   nop       nothing
+  pause     PAUSE
   body ...   the topic's own
 """
 from __future__ import annotations
@@ -137,10 +138,16 @@ def end(variant: Variant) -> tuple[str, list[str]]:
                                  f"if unlikely({variant.row.function}(c, i)):", "    " + FAIL, "return RC_NEXT"]
 
 
+def pause(variant: Variant) -> tuple[str, list[str]]:
+    """Beside other CPUs it waits, so that one that spins for another costs little; the block ends, since time has jumped."""
+    return "pause", ["if unlikely(c.pause_ns != 0):", "    c.idle_ns += c.pause_ns", "    c.budget += i.left - 1",
+                     "    c.rip = rip_after(c, i) & c.rip_mask", "    return RC_NEXT", NEXT]
+
+
 def nop(variant: Variant) -> tuple[str, list[str]]:
     return "do_nothing", [NEXT]
 
 
-SHAPES = {"nop": nop, "alu": alu, "cmp": cmp, "unary": unary, "load": load, "store": store, "op": op, "end": end}
+SHAPES = {"nop": nop, "pause": pause, "alu": alu, "cmp": cmp, "unary": unary, "load": load, "store": store, "op": op, "end": end}
 # Shapes after which the block ends; a topic adds its own to ENDS.
 ENDS = {"end"}

@@ -18,6 +18,7 @@ SEGMENT_ORDER = ("es", "cs", "ss", "ds", "fs", "gs", "", "", "ldtr", "tr")
 # A fixed time of day, so that two runs are the same: 2024-01-01 00:00:00 UTC.
 START_SECONDS = 1704067200
 SLICE_INSTRUCTIONS = 1 << 20
+MAX_CPUS = 255               # as many as there are APIC IDs of 8 bits
 
 
 def explain():
@@ -58,12 +59,13 @@ class Machine:
     "virtual" (idle time is skipped) or "host" (idle time is waited for). seed: of everything random. budget: instructions it
     may retire in all, a number or a text such as "5G". on_triple_fault: report, reset or stop. bios: path of a ROM image that is mapped below 1 MiB and below 4 GiB and entered
     as after power-on, in place of a kernel or image. debug_ports: ports of debug consoles (isa-debugcon); what the guest has
-    written to one is read from `debug_ports[port]`. Raises EmuError subclasses for what cannot be.
+    written to one is read from `debug_ports[port]`. cpus: 1..255 processors, all of that model; `machine.cpu[k]` is one.
+    Raises EmuError subclasses for what cannot be.
     """
 
     def __init__(self, kernel=None, image=None, initrd=None, append="", disks=(), memory=256 << 20, cpu="v2",
                  clock="virtual", seed=0, budget=None, on_triple_fault="report", debug_exit=None, no_reboot=False,
-                 start_seconds=START_SECONDS, bios=None, debug_ports=()) -> None:
+                 start_seconds=START_SECONDS, bios=None, debug_ports=(), cpus=1) -> None:
         if clock not in ("virtual", "host"):
             raise UsageError("clock", repr(clock), "virtual or host")
         memory = as_memory("memory", memory)
@@ -73,6 +75,11 @@ class Machine:
         if bios is not None and (kernel, image, initrd) != (None, None, None):
             raise UsageError("bios", "beside a kernel, an image or an initrd", "firmware boots from disks")
         self.model = resolve_cpu(cpu)
+        if not 1 <= cpus <= MAX_CPUS:
+            raise UsageError("cpus", str(cpus), f"1 to {MAX_CPUS}")
+        if cpus > 1 and not self.model.has_apic:
+            raise UsageError("cpus", f"{cpus} processors of model {cpu}", "one: it has no local APIC to start others with",
+                             "choose the model pentium3, v1 or v2")
         self.clock_mode = clock
         self.budget = as_count("budget", budget)
         self.on_triple_fault = on_triple_fault
@@ -82,7 +89,7 @@ class Machine:
         modules = (Module(read_image(initrd), b"", str(initrd)),) if initrd is not None else ()
         self._seed = seed
         rom = tuple(rom_places(str(path), data)) if bios is not None else ()
-        self.board = Pc(PcOptions(memory, self.model, seed, start_seconds, debug_exit, tuple(disks), rom, tuple(debug_ports)))
+        self.board = Pc(PcOptions(memory, self.model, seed, start_seconds, debug_exit, tuple(disks), rom, tuple(debug_ports), cpus))
         self.cpu = self.board.cpus
         self.memory = self.board.memory
         self.serial = Serial(self.board.serial[0])
@@ -108,7 +115,9 @@ class Machine:
         physical = board.memory.physical
         firmware = self.plan.kind == "rom"                   # what it finds is the bare board
         if not firmware:
-            physical[board.acpi.base:board.acpi.base + len(board.acpi.data)] = board.acpi.data
+            for tables in (board.acpi, board.mp):
+                if tables is not None:
+                    physical[tables.base:tables.base + len(tables.data)] = tables.data
         for base, length in self.plan.zeros:
             physical.clear(base, length)
         for address, data in self.plan.writes:
@@ -125,14 +134,16 @@ class Machine:
         cpu.set_system(cr0=entry.cr0, cr3=entry.cr3, cr4=entry.cr4, efer=entry.efer, gdt_base=entry.gdt_base,
                        gdt_limit=entry.gdt_limit, idt_base=entry.idt_base, idt_limit=entry.idt_limit)
         if not firmware:
-            cpu.set_memory_types(0xC0000000, 0x40000000)     # the PCI window and all above it, below 4 GiB
+            for each in board.cpus:
+                each.set_memory_types(0xC0000000, 0x40000000)    # the PCI window and all above it, below 4 GiB
         cpu.set_register("rflags", entry.rflags)
         cpu.set_register("rip", entry.rip)
         cpu.after_load()
 
     @property
     def retired(self) -> int:
-        return self.cpu[0].retired
+        """Instructions retired so far, by all CPUs."""
+        return self.board.processors.retired
 
     @property
     def virtual_ns(self) -> int:
@@ -144,7 +155,7 @@ class Machine:
 
     def request_stop(self) -> None:
         """Makes run_slice return soon; safe from a signal handler or another thread."""
-        self.cpu[0].request_stop()
+        self.board.processors.request_stop()
 
     def run_slice(self, host_ns: int = 20_000_000) -> Exit | None:
         """Runs for about `host_ns` of host time; an Exit when the machine has stopped for good, else None.
@@ -152,27 +163,26 @@ class Machine:
         After None, `idle_ns` says how long nothing will happen by itself (0: it is busy; -1: until input comes)."""
         if self.exit is not None:
             return self.exit
-        cpu = self.cpu[0]
+        processors = self.board.processors
         if self._idle_since is not None:
             waited = time.monotonic_ns() - self._idle_since
             due = self.idle_ns if self.idle_ns >= 0 else waited
             if self.clock_mode == "host":
-                cpu.idle_ns += min(waited, due)
+                processors.wait(min(waited, due))
             self._idle_since = None
         self.idle_ns = 0
-        target = cpu.retired + self._slice
+        target = processors.retired + self._slice
         if self.budget is not None:
             target = min(target, self.budget)
-        before, started = cpu.retired, time.monotonic_ns()
-        reason = cpu.run(target, self.clock_mode == "virtual")
-        took, ran = time.monotonic_ns() - started, cpu.retired - before
+        before, started = processors.retired, time.monotonic_ns()
+        reason = processors.run(target, self.clock_mode == "virtual")
+        took, ran = time.monotonic_ns() - started, processors.retired - before
         # with virtual time the slices are the same in every run, so that input enters at the same instruction
         if self.clock_mode == "host" and ran > 100_000 and took > 0:
             self._slice = max(100_000, min(ran * host_ns // took, 1 << 26))
         return self._after(reason)
 
     def _after(self, reason: str) -> Exit | None:
-        cpu = self.cpu[0]
         wanted = self.board.requests.take()
         if self.board.debug_exit is not None and "debug exit" in wanted:
             return self._end("debug exit", self.board.debug_exit.exit_code)
@@ -190,7 +200,7 @@ class Machine:
             return self._end("dead halt", 13, explain().explain_dead_halt(self))
         if reason == "unsupported":
             return self._end("not emulated", 4, explain().explain_unsupported(self))
-        if self.budget is not None and cpu.retired >= self.budget:
+        if self.budget is not None and self.retired >= self.budget:
             return self._end("budget", 14, f"the budget of {self.budget} instructions is used up")
         if reason == "idle":
             deadline = self.board.clock.next_deadline_ns
@@ -208,7 +218,7 @@ class Machine:
         """Retires exactly `count` instructions."""
         goal = self.retired + count
         while self.retired < goal:
-            reason = self.cpu[0].run(goal, True)
+            reason = self.board.processors.run(goal, True)
             ended = None if reason == "target" else self._after(reason)
             if ended is not None:
                 raise EmuError("machine", f"stopped: {ended.reason}")
@@ -234,8 +244,9 @@ class Machine:
 
     def stats(self) -> dict:
         """Counters of the run so far."""
-        return {"instructions": self.retired, "virtual_ns": self.virtual_ns, "idle_ns": self.cpu[0].idle_ns,
-                **self.cpu[0].counters}
+        counters = [cpu.counters for cpu in self.cpu]
+        return {"instructions": self.retired, "virtual_ns": self.virtual_ns, "idle_ns": sum(cpu.idle_ns for cpu in self.cpu),
+                **{name: sum(each[name] for each in counters) for name in counters[0]}, **self.board.processors.counters}
 
     def close(self) -> None:
         """Ends the machine."""

@@ -23,7 +23,7 @@ def test_loop_whose_block_is_made_anew_empties_the_arena_and_goes_on():
     bench.cpu.after_load()
     assert bench.cpu.run(10_000_000) == "dead"
     assert bench.cpu.registers["rcx"] == 0 and bench.cpu.retired == 80_000 * 2 + 79_999 * 26 + 1
-    assert bench.cpu.counters["blocks"] > 80_000
+    assert bench.cpu.processors.counters["blocks"] > 80_000
 
 
 def test_handler_that_cannot_be_fetched_lets_the_run_return():

@@ -3,7 +3,7 @@ import pytest
 
 from emu.base.clock import Clock
 from emu.base.errors import UsageError
-from emu.cpu.core import Core
+from emu.cpu.core import Core, Processors
 from emu.cpu.models import MODELS, resolve_cpu
 from emu.isa.features import BITS, FEATURES, NEEDS
 from emu.isa.generate import load_rows
@@ -11,11 +11,16 @@ from emu.memory.ports import Ports
 from emu.memory.space import PhysicalMemory
 
 
-def cpuid(text: str, leaf: int, subleaf: int = 0) -> tuple:
-    """EAX, EBX, ECX, EDX of a leaf, from real mode."""
+def cpuid(text: str, leaf: int, subleaf: int = 0, number: int = 0, cpus: int = 1) -> tuple:
+    """EAX, EBX, ECX, EDX of a leaf, from real mode, on CPU `number` of `cpus`."""
     model = resolve_cpu(text)
-    memory = PhysicalMemory(1 << 20)
-    cpu = Core(memory, Ports(), Clock(), features=model.features, model=model.number, physical_bits=model.physical_bits)
+    memory, clock = PhysicalMemory(1 << 20), Clock()
+    processors = Processors(memory, clock)
+    all_cpus = [Core(memory, Ports(), clock, features=model.features, processors=processors, model=model.number,
+                     physical_bits=model.physical_bits) for _ in range(cpus)]
+    cpu = all_cpus[number]
+    for other in all_cpus:
+        other.set_system(waits=other is not cpu)
     memory.physical[0x1000:0x1002] = b"\x0f\xa2"
     cpu.set_segment(1, 0, 0, 0xFFFF, 0x9B)
     for name, value in {"rip": 0x1000, "rax": leaf, "rcx": subleaf}.items():
@@ -131,3 +136,22 @@ def test_legacy_performance_counters_are_amds_and_count_nothing():
             cpu.run(3)
             good = there and index < 0xC0010008
             assert (cpu.registers["rip"] < 0x2000, cpu.registers["rax"]) == (good, 0 if good else 0xFFFF)
+
+
+@pytest.mark.parametrize("cpus, bits", [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (255, 8)])
+def test_cpus_of_the_64_bit_models_are_cores_of_one_package(cpus, bits):
+    """APM 3 appendix E.5: leaf 1 EBX 23:16 and EDX 28, 8000_0001 ECX 1 (CmpLegacy), 8000_0008 ECX; SDM 2A, leaf 0BH."""
+    last = cpus - 1
+    _, ebx, _, edx = cpuid("v2", 1, number=last, cpus=cpus)
+    assert (ebx >> 24, ebx >> 16 & 0xFF, edx >> 28 & 1) == (last, cpus, int(cpus > 1))
+    assert cpuid("v2", 0x80000001, number=last, cpus=cpus)[2] >> 1 & 1 == int(cpus > 1)
+    assert cpuid("v2", 0x80000008, number=last, cpus=cpus)[2] == (cpus - 1 | bits << 12)
+    assert cpuid("v2", 0xB, 0, number=last, cpus=cpus) == (0, 1, 0x100, last)
+    assert cpuid("v2", 0xB, 1, number=last, cpus=cpus) == (bits, cpus, 0x201, last)
+    assert cpuid("v2", 0xB, 2, number=last, cpus=cpus) == (0, 0, 2, last)
+
+
+def test_each_pentium_3_is_a_package_of_its_own():
+    for number in (0, 1):
+        _, ebx, _, edx = cpuid("pentium3", 1, number=number, cpus=2)
+        assert (ebx >> 24, ebx >> 16 & 0xFF, edx >> 28 & 1) == (number, 1, 0)

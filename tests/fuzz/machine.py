@@ -112,7 +112,7 @@ class Guest:
                     board.memory.read(place, size)
             else:
                 board.clock.advance(board.clock.now_ns + rng.getrandbits(rng.choice((4, 12, 20))))
-                self.cpu.idle_ns = board.clock.now_ns - self.cpu.retired
+                board.processors.wait(0)                 # the CPU is at the time of the devices
         self.drain()
 
     def rings(self) -> None:
@@ -160,7 +160,7 @@ class Guest:
             put(0x3000 + 4 * rng.randrange(4), 2, rng.getrandbits(2))
             board.clock.advance(board.clock.now_ns + rng.choice((1000, 10_000, 200_000)))
             self.drain()
-        self.cpu.idle_ns = board.clock.now_ns - self.cpu.retired
+        board.processors.wait(0)                 # the CPU is at the time of the devices
 
     def descriptor(self, base: int, size: int) -> bytes:
         rng = self.rng

@@ -1,4 +1,5 @@
 # Debian's unmodified kernels, booted: to the shell, with what they say of the machine, to power-off and to reboot.
+import hashlib
 import os
 import re
 import subprocess
@@ -12,7 +13,8 @@ from emu.machine.machine import Machine
 
 PROMPT = r"/ # "
 COMPLAINTS = re.compile(r"Firmware Bug|TSC calibration failed|ACPI (?:BIOS )?(?:Error|Warning)|APIC error|spurious|Oops|BUG:|Call Trace|"
-                        r"unchecked MSR|invalid opcode|MP-BIOS bug|nobody cared|Marking TSC unstable|clocksource: timekeeping watchdog")
+                        r"unchecked MSR|invalid opcode|MP-BIOS bug|nobody cared|Marking TSC unstable|clocksource: timekeeping watchdog|"
+                        r"rcu_\w+ detected|Measured \d+ cycles TSC warp|inconsistent|BIOS bug|not responding")
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +91,27 @@ def test_debian_boots_to_its_shell_without_complaints_and_powers_off(guests, nam
     assert (ended.reason, ended.code) == ("power off", 0)
 
 
+@pytest.mark.parametrize("name, cpu, cpus", [("debian", "v2", 4), ("debian-i386", "pentium3", 2)])
+def test_debian_runs_on_every_cpu(guests, name, cpu, cpus):
+    session = Session(guests(name), cpu=cpu, cpus=cpus)
+    text = session.wait(PROMPT)
+    assert f"smp: Brought up 1 node, {cpus} CPUs" in text
+    assert [line for line in text.splitlines() if COMPLAINTS.search(line)] == []
+    assert f"\n{cpus}\r" in session.run("nproc")
+    data = b"".join(str(number).encode() + b"\n" for number in range(1, 20001))
+    digest = hashlib.sha1(data).hexdigest()
+    work = "; ".join(f"taskset {1 << k:x} sh -c 'seq 1 20000 | sha1sum' &" for k in range(cpus)).replace("&;", "&")
+    assert session.run(f"{work} wait").count(digest) == cpus
+    loc = re.search(r"LOC:((?:\s+\d+)+)", session.run("cat /proc/interrupts"))
+    assert loc is not None and len(loc[1].split()) == cpus and "0" not in loc[1].split()
+    assert [line for line in session.run("dmesg").splitlines() if COMPLAINTS.search(line)] == []
+    session.type("reboot -f")
+    session.wait(f"smp: Brought up 1 node, {cpus} CPUs")
+    session.wait(PROMPT)
+    session.type("poweroff -f")
+    assert session.end().reason == "power off"
+
+
 def test_debian_uses_the_devices_and_computes_right(guests, tmp_path):
     session = Session(guests("debian"))
     session.wait(PROMPT)
@@ -97,7 +120,6 @@ def test_debian_uses_the_devices_and_computes_right(guests, tmp_path):
     assert "tsc" in session.run("cat /sys/devices/system/clocksource/clocksource0/current_clocksource")
     assert "virtio_rng" in session.run("cat /sys/class/misc/hw_random/rng_current")
     data = b"".join(str(number).encode() + b"\n" for number in range(1, 2001))
-    import hashlib
     assert hashlib.sha1(data).hexdigest() in session.run("seq 1 2000 | sha1sum")
     before, after = re.findall(r"([\d.]+) [\d.]+\r", session.run("cat /proc/uptime; sleep 1; cat /proc/uptime"))
     assert 1.0 <= float(after) - float(before) < 1.1

@@ -2,9 +2,10 @@
 from emu.base.clock cimport Clock
 from emu.base.types cimport u16, u32, u64
 from emu.cpu.access cimport flush_tlb
-from emu.cpu.core cimport Core, EXIT_SHUTDOWN, EXIT_UNSUPPORTED, run_cpu
+from emu.cpu.core cimport Core
 from emu.cpu.event cimport deliver_interrupt
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags
+from emu.cpu.loop cimport EXIT_SHUTDOWN, EXIT_UNSUPPORTED, run_crew
 from emu.cpu.mode cimport update_mode
 from emu.cpu.state cimport Cpu, CS, DS, ES, F_ARITH, F_ONE, FS, GS, LDTR, SS, TR
 from emu.memory.ports cimport Ports
@@ -124,7 +125,7 @@ cdef class MachineFollower:
         if c.halted:
             c.halted = 0
         c.fault_vector = -1
-        self.reason = run_cpu(c, c.slice_end - <u64>c.budget + 1, False)
+        self.reason = run_crew(c.crew, c.slice_end - <u64>c.budget + 1, False)
 
     def interrupt(self, int vector):
         """See follow.Follower.interrupt."""

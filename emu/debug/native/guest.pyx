@@ -3,9 +3,10 @@ from libc.string cimport memcpy, memset
 
 from emu.base.clock cimport Clock
 from emu.base.types cimport u8, u16, u32, u64
-from emu.cpu.core cimport Core, EXIT_UNSUPPORTED, retired, run_cpu
+from emu.cpu.core cimport Core
 from emu.cpu.fpu cimport X87_ES
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags
+from emu.cpu.loop cimport EXIT_UNSUPPORTED, retired, run_crew
 from emu.cpu.mode cimport update_mode
 from emu.cpu.segment cimport make_null, unpack
 from emu.cpu.semantics.x87 cimport fxrstor_image, fxsave_image
@@ -221,9 +222,9 @@ cdef class EmulatedCpu:
             if traced:
                 c.flags_system |= F_TF
                 update_mode(c)
-                reason = run_cpu(c, retired(c) + 1, False)
+                reason = run_crew(c.crew, retired(c) + 1, False)
             else:
-                reason = run_cpu(c, end, False)
+                reason = run_crew(c.crew, end, False)
             if reason == EXIT_UNSUPPORTED or c.shutdown:
                 vector = -2
                 break
