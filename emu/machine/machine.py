@@ -57,10 +57,10 @@ class Machine:
 
     kernel, image, initrd: paths. memory: bytes, or a text such as "256M". cpu: a model with `,+feature,-feature`. clock:
     "virtual" (idle time is skipped) or "host" (idle time is waited for). seed: of everything random. budget: instructions it
-    may retire in all, a number or a text such as "5G". on_triple_fault: report, reset or stop. bios: path of a ROM image that is mapped below 1 MiB and below 4 GiB and entered
-    as after power-on, in place of a kernel or image. debug_ports: ports of debug consoles (isa-debugcon); what the guest has
-    written to one is read from `debug_ports[port]`. cpus: 1..255 processors, all of that model; `machine.cpu[k]` is one.
-    Raises EmuError subclasses for what cannot be.
+    may retire in all, a number or a text such as "5G". on_triple_fault: report, reset or stop. bios: path of a ROM image that
+    is mapped below 1 MiB and below 4 GiB and entered as after power-on, in place of a kernel or image. debug_ports: ports of
+    debug consoles (isa-debugcon); what the guest has written to one is read from `debug_ports[port]`. cpus: 1..255
+    processors, all of that model; `machine.cpu[k]` is one. Raises EmuError subclasses for what cannot be.
     """
 
     def __init__(self, kernel=None, image=None, initrd=None, append="", disks=(), memory=256 << 20, cpu="v2",
