@@ -157,8 +157,8 @@ class Machine:
         """Makes run_slice return soon; safe from a signal handler or another thread."""
         self.board.processors.request_stop()
 
-    def run_slice(self, host_ns: int = 20_000_000) -> Exit | None:
-        """Runs for about `host_ns` of host time; an Exit when the machine has stopped for good, else None.
+    def run_slice(self, host_ns: int = 20_000_000, instructions: int | None = None) -> Exit | None:
+        """Runs for about `host_ns` of host time, or for `instructions`; an Exit when the machine has stopped for good, else None.
 
         After None, `idle_ns` says how long nothing will happen by itself (0: it is busy; -1: until input comes)."""
         if self.exit is not None:
@@ -171,14 +171,14 @@ class Machine:
                 processors.wait(min(waited, due))
             self._idle_since = None
         self.idle_ns = 0
-        target = processors.retired + self._slice
+        target = processors.retired + (self._slice if instructions is None else instructions)
         if self.budget is not None:
             target = min(target, self.budget)
         before, started = processors.retired, time.monotonic_ns()
         reason = processors.run(target, self.clock_mode == "virtual")
         took, ran = time.monotonic_ns() - started, processors.retired - before
         # with virtual time the slices are the same in every run, so that input enters at the same instruction
-        if self.clock_mode == "host" and ran > 100_000 and took > 0:
+        if instructions is None and self.clock_mode == "host" and ran > 100_000 and took > 0:
             self._slice = max(100_000, min(ran * host_ns // took, 1 << 26))
         return self._after(reason)
 
