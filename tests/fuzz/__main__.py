@@ -1,8 +1,9 @@
 # The fuzzers as a command: rounds of random guests until the time is over; every failure names the seed that shows it again.
-"""python -m tests.fuzz [machine|native|decoder|stop] [--seed N] [--seconds S] [--total N] [--round R]
+"""python -m tests.fuzz [machine|twins|images|native|decoder|stop] [--seed N] [--seconds S] [--total N] [--round R]
 
-machine: random guests on a whole PC (machine.py); native: sequences of user code against the host's processor (native.py);
-decoder: random bytes against capstone and iced-x86 (decoder.py); stop: how long guests that do not want to be stopped take (stop.py).
+machine: random guests on a whole PC (machine.py); twins: the same through blocks and instruction by instruction; images: images
+whose headers lie (images.py); native: sequences of user code against the host's processor (native.py); decoder: random bytes against
+capstone and iced-x86 (decoder.py); stop: how long guests that do not want to be stopped take (stop.py).
 --seconds: how long (60); --total: until so many instructions are done, however long; --seed: of everything (chosen by the time of
 day, and printed); --round: this one only. Ends with 1 at the first failure.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import sys
 import time
 
@@ -40,6 +42,7 @@ def carry(run_round, seed: int, seconds: float, wanted: int | None, only: int | 
             return 1
         faulthandler.cancel_dump_traceback_later()
         number += 1
+        gc.collect()                                         # a machine is a ring of parts: it goes when the collector comes
         now = time.monotonic()
         if warm is None and number >= (only or 0) + 50:
             warm = resident_pages()
@@ -57,7 +60,7 @@ def carry(run_round, seed: int, seconds: float, wanted: int | None, only: int | 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="machine", choices=("machine", "native", "decoder", "stop"))
+    parser.add_argument("what", nargs="?", default="machine", choices=("machine", "twins", "images", "native", "decoder", "stop"))
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--total", type=int)
@@ -71,6 +74,12 @@ def main() -> int:
     if options.what == "machine":
         from tests.fuzz.machine import run_round
         return carry(run_round, *common)
+    if options.what == "twins":
+        from tests.fuzz.machine import run_twins
+        return carry(run_twins, *common)
+    if options.what == "images":
+        from tests.fuzz.images import run_round as boot_round
+        return carry(boot_round, *common)
     if options.what == "native":
         from tests.fuzz import native
         both = native.Native()

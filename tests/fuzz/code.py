@@ -156,14 +156,22 @@ def mutate(rng: random.Random, code: bytes) -> bytes:
     return bytes(data[:len(code)])
 
 
-def random_code(rng: random.Random, bits: int, length: int, rows: list[Row]) -> bytes:
-    """About `length` bytes: mostly instructions of the table, some raw bytes, some mutated."""
-    encoder = Encoder(rng, bits)
-    body = bytearray()
-    odd = rng.choice((0.0, 0.02, 0.2, 1.0))
-    while len(body) < length:
-        if rng.random() < odd:
-            body += rng.randbytes(rng.randrange(1, 16))
-        else:
-            body += encoder.instruction(rng.choice(rows))
-    return mutate(rng, bytes(body)) if rng.random() < 0.2 else bytes(body)
+class Writer:
+    """Writes random code; its instructions come from a stock, which is made once for each code size (making one is slow)."""
+
+    def __init__(self, rng: random.Random, stock: int = 500) -> None:
+        self.rng, self.stock = rng, stock
+        self.instructions: dict[tuple[int, bool], list[bytes]] = {}
+
+    def code(self, bits: int, protected: bool, length: int) -> bytes:
+        """About `length` bytes: mostly instructions of the table, some raw bytes, some mutated."""
+        rng = self.rng
+        if (bits, protected) not in self.instructions:
+            encoder, rows = Encoder(rng, bits), legal_rows(bits, protected)
+            self.instructions[bits, protected] = [encoder.instruction(rng.choice(rows)) for _ in range(self.stock)]
+        stock = self.instructions[bits, protected]
+        body = bytearray()
+        odd = rng.choice((0.0, 0.02, 0.2, 1.0))
+        while len(body) < length:
+            body += rng.randbytes(rng.randrange(1, 16)) if rng.random() < odd else rng.choice(stock)
+        return mutate(rng, bytes(body)) if rng.random() < 0.2 else bytes(body)

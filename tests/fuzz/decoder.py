@@ -7,15 +7,15 @@ from emu.cpu.decode import decode
 from emu.cpu.disassemble import disassemble
 
 from tests.cpu.test_decode import MAPS, PREFIXES, difference
-from tests.fuzz.code import legal_rows, random_code
+from tests.fuzz.code import Writer
 
 FEATURES = (None, (), (1, 2, 3))
-ROWS = {bits: legal_rows(bits) for bits in (16, 32, 64)}
 
 
 def run_round(seed: str, count: int = 2000) -> int:
     """Random bytes in every mode; gives how many instructions were compared. Raises AssertionError."""
     rng = random.Random(seed)
+    writer = Writer(rng, 100)
     for _ in range(count):
         mode = rng.choice((16, 32, 64))
         rex = bytes((rng.randrange(0x40, 0x50),)) if mode == 64 and rng.random() < 0.4 else b""
@@ -25,7 +25,7 @@ def run_round(seed: str, count: int = 2000) -> int:
         check_lengths(data, mode, rng.choice(FEATURES))
     for _ in range(count // 50):
         mode = rng.choice((16, 32, 64))
-        data = random_code(rng, mode, rng.randrange(1, 400), ROWS[mode]) if rng.random() < 0.5 else rng.randbytes(rng.randrange(400))
+        data = writer.code(mode, True, rng.randrange(1, 400)) if rng.random() < 0.5 else rng.randbytes(rng.randrange(400))
         address = rng.getrandbits(64)
         at = 0
         for where, shown, text in disassemble(data, mode, address):

@@ -1,6 +1,7 @@
 # Random guests on a whole PC: random states and code, random accesses to ports and registers, hostile virtio rings.
 from __future__ import annotations
 
+import hashlib
 import random
 import struct
 
@@ -9,12 +10,14 @@ from emu.cpu.invariants import broken_invariants
 from emu.cpu.models import resolve_cpu
 from emu.devices.backend.disk import DiskBackend
 
+from tests.fuzz.code import Writer
 from tests.fuzz.state import CODE, HANDLERS, MMIO, RAM, ROM, SCRATCH, State
 
 MODELS = ("v2", "v2", "v2", "v1", "pentium3", "486")
 PORTS = (*range(0x20, 0x22), *range(0xA0, 0xA2), 0x4D0, 0x4D1, *range(0x40, 0x44), 0x61, 0x60, 0x64, 0x70, 0x71, 0x92, *range(0x3F8, 0x400),
          *range(0x2F8, 0x300), 0xE9, 0x402, 0x501, *range(0x600, 0x610), *range(0xCF8, 0xD00), *range(0xC000, 0xC080))
 VIRTIO_BAR = 4
+MOST_CALLS = 20                  # of Core.run that retire nothing
 
 
 class Failure(Exception):
@@ -24,8 +27,11 @@ class Failure(Exception):
 class Guest:
     """One PC for a few cases; everything in it follows from `seed`."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, stride: int = 1 << 20) -> None:
         self.rng = rng = random.Random(seed)
+        self.writer = Writer(rng)
+        self.stride = stride                                 # instructions that one call of Core.run is asked for at most
+        self.comparable = True                               # idle jumps are counted by the call: a machine that only waits is not
         self.model = resolve_cpu(rng.choice(MODELS))
         disk = DiskBackend.blank(1 << 20, overlay_limit=1 << 19)
         self.board = Pc(PcOptions(RAM, self.model, rng.getrandbits(32), 0, (0x501, 2), (disk,)))
@@ -42,7 +48,7 @@ class Guest:
     def case(self, instructions: int) -> str:
         """One random state, run for at most `instructions`; gives the reasons why it stopped."""
         rng, board, cpu = self.rng, self.board, self.cpu
-        state = State(rng, self.model.has_long_mode, self.cr4)
+        state = State(rng, self.writer, self.model.has_long_mode, self.cr4)
         state.put(self.physical)
         state.enter(cpu)
         if rng.random() < 0.7:
@@ -55,27 +61,54 @@ class Guest:
         said = []
         left = instructions
         while left > 0:
-            before = cpu.retired
             piece = min(left, rng.choice((1, 7, 100, 1000, 5000)))
-            reason = cpu.run(before + piece, rng.random() < 0.8)
-            if cpu.retired - before > piece:
-                raise Failure(f"{cpu.retired - before} instructions retired where {piece} were asked for")
-            left -= max(cpu.retired - before, 1 + piece // 8)
+            reason, stuck = self.run(piece, rng.random() < 0.8)
             self.drain()
+            left -= piece
+            if stuck:
+                self.comparable = False
+                break
             if reason != "target":
                 said.append(reason)
-                if reason in ("shutdown", "dead", "reset", "unsupported", "idle"):
-                    if rng.random() < 0.3:
-                        break
-                    if reason in ("shutdown", "reset"):
-                        board.reset()
-                    state.enter(cpu)
+                if rng.random() < 0.3:
+                    break
+                if reason in ("shutdown", "reset"):
+                    board.reset()
+                state.enter(cpu)
             if rng.random() < 0.1:
                 self.poke(rng.randrange(8))
         broken = broken_invariants(cpu)
         if broken:
             raise Failure(f"mode {state.mode}: " + "; ".join(broken[:5]))
         return " ".join(said)
+
+    def run(self, piece: int, jump: bool) -> tuple[str, bool]:
+        """Retires `piece` instructions, `stride` at a time: the reason of the end, and whether it was stuck at an instruction."""
+        cpu = self.cpu
+        goal = cpu.retired + piece
+        calls = 0
+        while cpu.retired < goal:
+            before = cpu.retired
+            wanted = min(self.stride, goal - before)
+            reason = cpu.run(before + wanted, jump)
+            if cpu.retired - before > wanted:
+                raise Failure(f"{cpu.retired - before} instructions retired where {wanted} were asked for")
+            if reason == "stop":
+                self.board.requests.take()
+            elif reason != "target":
+                return reason, False
+            calls = calls + 1 if cpu.retired == before else 0
+            if calls > MOST_CALLS:
+                return reason, True
+        return "target", False
+
+    def digest(self) -> dict:
+        """All that a guest can see of the machine."""
+        state = {part.fields.component: part.fields.get() for part in self.board.devices if hasattr(part, "fields")}
+        ram = hashlib.blake2b()
+        for base, length in self.board.memory.ram_ranges:
+            ram.update(self.physical[base:base + length])
+        return {**state, "registers": self.cpu.registers, "ram": ram.hexdigest(), "retired": self.cpu.retired}
 
     def drain(self) -> None:
         """What a machine does between two slices."""
@@ -183,3 +216,21 @@ def run_round(seed: str, cases: int = 12, instructions: int = 3000, only: int | 
         if number == only:
             break
     return guest.cpu.retired
+
+
+def run_twins(seed: str, cases: int = 4, instructions: int = 1500) -> int:
+    """The same guests through blocks and one instruction at a time: the same state after each. Raises Failure."""
+    whole, single = Guest(seed), Guest(seed, 1)
+    for number in range(cases):
+        for guest in (whole, single):
+            guest.case(instructions)
+        if not (whole.comparable and single.comparable):
+            break
+        one, other = whole.digest(), single.digest()
+        if one != other:
+            different = [f"{name}.{key}: {value!r} and {other[name][key]!r}" if isinstance(values, dict) else name
+                         for name, values in one.items() if values != other[name]
+                         for key, value in (values.items() if isinstance(values, dict) else [("", "")])
+                         if not isinstance(values, dict) or value != other[name][key]]
+            raise Failure(f"round {seed}, case {number}: blocks and single instructions part: " + "; ".join(different)[:2000])
+    return whole.cpu.retired

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import random
 
-from tests.fuzz.code import legal_rows, random_code
+from tests.fuzz.code import Writer
 
-RAM = 16 << 20
+RAM = 4 << 20
 # Where things lie in guest-physical memory; all of it is random besides.
 GDT, IDT, LDT, TSS, TABLES, STACKS, CODE, SCRATCH = 0x8000, 0x9000, 0xB000, 0xC000, 0x10000, 0x30000, 0x40000, 0x60000
 HANDLERS, ROM = 0x50000, 0xFFFF0000
@@ -26,8 +26,8 @@ def descriptor(base: int, limit: int, access: int, flags: int) -> int:
 class State:
     """One random state; `put(memory)` and `enter(cpu)` bring it into a machine."""
 
-    def __init__(self, rng: random.Random, has_long: bool, features_cr4: int) -> None:
-        self.rng = rng
+    def __init__(self, rng: random.Random, writer: Writer, has_long: bool, features_cr4: int) -> None:
+        self.rng, self.writer = rng, writer
         self.mode = rng.choice(MODES if has_long else MODES[:4])
         self.is_long = self.mode in ("long", "compatibility")
         self.bits = {"real": 16, "v86": 16, "protected 16": 16, "protected 32": 32, "long": 64}.get(self.mode) or rng.choice((16, 32))
@@ -44,7 +44,6 @@ class State:
         self.cr0 = 0x10 | rng.choice((0, 0x20, 0x10000, rng.getrandbits(32) & 0x7005002E))
         self.cr0 |= (CR0_PE if self.mode != "real" else 0) | (CR0_PG if self.paging else 0)
         self.memory: dict[int, bytes] = {}
-        self.rows = legal_rows(self.bits, self.mode not in ("real", "v86"))
         self.fill()
 
     def number(self) -> int:
@@ -68,7 +67,7 @@ class State:
         rng, memory = self.rng, self.memory
         memory[SCRATCH] = b"".join(self.number().to_bytes(8, "little") for _ in range(1024))
         for place, length in ((CODE, 4096), (CODE + 0x1000, 2048), (HANDLERS, 4096)):
-            memory[place] = random_code(rng, self.bits, length, self.rows)
+            memory[place] = self.writer.code(self.bits, self.mode not in ("real", "v86"), length)
         memory[GDT] = b"".join(value.to_bytes(8, "little") for value in self.descriptors())
         memory[LDT] = b"".join(self.any_descriptor().to_bytes(8, "little") for _ in range(32))
         memory[TSS] = self.task() + self.task()

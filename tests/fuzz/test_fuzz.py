@@ -3,14 +3,19 @@ import random
 
 import pytest
 
-from tests.fuzz import decoder, machine, stop
+from tests.fuzz import decoder, images, machine, stop
 from tests.fuzz.__main__ import resident_pages
 from tests.fuzz.code import Encoder, legal_rows
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(12))
 def test_random_guests_leave_everything_whole(number):
     assert machine.run_round(f"test:{number}", cases=8, instructions=2000) > 0
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_images_whose_headers_lie_are_refused_or_run(number):
+    assert images.run_round(f"test:{number}") >= 0
 
 
 @pytest.mark.parametrize("number", range(3))
