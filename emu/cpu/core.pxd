@@ -2,11 +2,13 @@
 from emu.base.line cimport LineInput, line_fn
 from emu.base.state cimport StateFields
 from emu.cpu.state cimport Cpu, Crew
+from emu.memory.space cimport PhysicalMemory
 
 
 cdef class Processors:
     cdef Crew crew
     cdef readonly object fields
+    cdef PhysicalMemory _memory          # itself, not in a list: the collector may have emptied that when __dealloc__ runs
     cdef list _keep
     cdef Cpu* add(self) except NULL
 

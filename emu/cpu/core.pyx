@@ -127,7 +127,8 @@ cdef class Processors:
         w.space.code_written[w.space.code_owners] = invalidate_code
         w.space.code_owner[w.space.code_owners] = w
         w.space.code_owners += 1
-        self._keep = [memory, clock]
+        self._memory = memory
+        self._keep = [clock]
         fields = declare_state("processors", self, self._validate)
         fields.add("turn", "i32", &w.turn)
         fields.add("turn_over", "i32", &w.turn_over)
@@ -139,7 +140,7 @@ cdef class Processors:
         for k in range(w.count):
             munmap(w.cpu[k].tlbs, TLB_BYTES)
             free(w.cpu[k])
-        if self._keep is not None:
+        if w.space != NULL:
             for k in range(w.space.code_owners):
                 if w.space.code_owner[k] != w:
                     w.space.code_owner[n] = w.space.code_owner[k]
