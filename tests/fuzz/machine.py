@@ -34,9 +34,11 @@ class Guest:
         self.comparable = True                               # idle jumps are counted by the call: a machine that only waits is not
         self.model = resolve_cpu(rng.choice(MODELS))
         disk = DiskBackend.blank(1 << 20, overlay_limit=1 << 19)
-        self.board = Pc(PcOptions(RAM, self.model, rng.getrandbits(32), 0, (0x501, 2), (disk,)))
+        cpus = rng.choice((1, 1, 2, 3)) if self.model.has_apic else 1
+        self.board = Pc(PcOptions(RAM, self.model, rng.getrandbits(32), 0, (0x501, 2), (disk,), cpus=cpus))
         self.board.memory.add_rom(ROM, rng.randbytes(0x10000))
         self.cpu = self.board.cpus[0]
+        self.processors = self.board.processors
         self.physical = self.board.memory.physical
         names = self.model.names
         self.cr4 = 0x7FF if "PAE" in names else 0x10 if "PSE" in names else 0
@@ -51,6 +53,9 @@ class Guest:
         state = State(rng, self.writer, self.model.has_long_mode, self.cr4)
         state.put(self.physical)
         state.enter(cpu)
+        for other in board.cpus[1:]:
+            if rng.random() < 0.5:
+                other.startup.drive(rng.choice((CODE, CODE + 0x1000, HANDLERS)) >> 12)
         if rng.random() < 0.7:
             self.poke(rng.randrange(60))
         if rng.random() < 0.5:
@@ -77,27 +82,27 @@ class Guest:
                 state.enter(cpu)
             if rng.random() < 0.1:
                 self.poke(rng.randrange(8))
-        broken = broken_invariants(cpu)
+        broken = [text for each in board.cpus for text in broken_invariants(each)]
         if broken:
             raise Failure(f"mode {state.mode}: " + "; ".join(broken[:5]))
         return " ".join(said)
 
     def run(self, piece: int, jump: bool) -> tuple[str, bool]:
         """Retires `piece` instructions, `stride` at a time: the reason of the end, and whether it was stuck at an instruction."""
-        cpu = self.cpu
-        goal = cpu.retired + piece
+        processors = self.processors
+        goal = processors.retired + piece
         calls = 0
-        while cpu.retired < goal:
-            before = cpu.retired
+        while processors.retired < goal:
+            before = processors.retired
             wanted = min(self.stride, goal - before)
-            reason = cpu.run(before + wanted, jump)
-            if cpu.retired - before > wanted:
-                raise Failure(f"{cpu.retired - before} instructions retired where {wanted} were asked for")
+            reason = processors.run(before + wanted, jump)
+            if processors.retired - before > wanted:
+                raise Failure(f"{processors.retired - before} instructions retired where {wanted} were asked for")
             if reason == "stop":
                 self.board.requests.take()
             elif reason != "target":
                 return reason, False
-            calls = calls + 1 if cpu.retired == before else 0
+            calls = calls + 1 if processors.retired == before else 0
             if calls > MOST_CALLS:
                 return reason, True
         return "target", False
@@ -108,7 +113,7 @@ class Guest:
         ram = hashlib.blake2b()
         for base, length in self.board.memory.ram_ranges:
             ram.update(self.physical[base:base + length])
-        return {**state, "registers": self.cpu.registers, "ram": ram.hexdigest(), "retired": self.cpu.retired}
+        return {**state, **{f"registers of {cpu.number}": cpu.registers for cpu in self.board.cpus}, "ram": ram.hexdigest()}
 
     def drain(self) -> None:
         """What a machine does between two slices."""
@@ -215,7 +220,7 @@ def run_round(seed: str, cases: int = 12, instructions: int = 3000, only: int | 
             raise Failure(f"round {seed}, case {number}: {failure}") from None
         if number == only:
             break
-    return guest.cpu.retired
+    return guest.processors.retired
 
 
 def run_twins(seed: str, cases: int = 4, instructions: int = 1500) -> int:
@@ -233,4 +238,4 @@ def run_twins(seed: str, cases: int = 4, instructions: int = 1500) -> int:
                          for key, value in (values.items() if isinstance(values, dict) else [("", "")])
                          if not isinstance(values, dict) or value != other[name][key]]
             raise Failure(f"round {seed}, case {number}: blocks and single instructions part: " + "; ".join(different)[:2000])
-    return whole.cpu.retired
+    return whole.processors.retired
