@@ -100,7 +100,7 @@ def broken_invariants(Core core not None):
     cdef Block* b
     cdef str text
     said = []
-    if c.regs[ZERO_SLOT] or not c.flags_system & F_ONE or c.flags_system & F_ARITH or c.budget < 0 or c.single or c.cpl > 3:
+    if c.regs[ZERO_SLOT] or not c.flags_system & F_ONE or c.flags_system & F_ARITH or c.budget or c.single or c.cpl > 3:
         said.append(f"registers: zero {c.regs[ZERO_SLOT]:#x}, flags {c.flags_system:#x}, budget {c.budget}, single {c.single}, cpl {c.cpl}")
     before = (c.mode, c.ctx, c.cs_base, c.cs_limit, c.rip_mask, c.stack_kind, <u64>c.tlb_read, <u64>c.itlb)
     update_mode(c)

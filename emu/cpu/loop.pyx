@@ -326,6 +326,8 @@ cdef int run_crew(Crew* w, u64 target, bint jump) noexcept nogil:
             before = retired(c)
             reason = run_cpu(c, before + (target - total if target > total else 0))
             total += retired(c) - before
+            c.slice_end = retired(c)             # what was left of the slice is not kept: `retired` is declared state
+            c.budget = 0
             if reason == EXIT_TURN or reason == EXIT_IDLE:
                 w.turn = -1
                 turns += 1

@@ -14,6 +14,11 @@ def test_random_guests_leave_everything_whole(number):
 
 
 @pytest.mark.parametrize("number", range(6))
+def test_guests_do_the_same_through_blocks_and_instruction_by_instruction(number):
+    assert machine.run_twins(f"test:{number}", cases=3, instructions=1000) > 0
+
+
+@pytest.mark.parametrize("number", range(6))
 def test_images_whose_headers_lie_are_refused_or_run(number):
     assert images.run_round(f"test:{number}") >= 0
 
