@@ -133,7 +133,7 @@ cdef void basic_leaf(Cpu* c, Identity* id, u32 leaf, u32 subleaf, u32* out) noex
     elif leaf == 6:
         out[0] = 1 << 2                          # ARAT: the APIC timer never stops
     elif leaf == 7 and subleaf == 0:
-        out[1] = feature_word(c, W_7_EBX) | 1 << 13      # FCS and FDS are never kept (x87_unit.pxd)
+        out[1] = feature_word(c, W_7_EBX)
         out[2] = feature_word(c, W_7_ECX) | (1 << 4 if c.cr4 & CR4_PKE else 0)
         out[3] = feature_word(c, W_7_EDX)
     elif leaf == 0xB and has_feature(c, FEATURE_X2APIC):

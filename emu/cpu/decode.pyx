@@ -309,7 +309,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
         insn.imm = value
         out.branch = k == 5 or k == 6
     elif table == 0 and opcode & 0xF8 == 0xD8:
-        insn.imm = (opcode & 7) << 8 | modrm     # what the x87 remembers as FOP
+        insn.imm = (opcode & 7) << 8 | modrm | <i64>insn.seg << 16       # FOP, and the segment that FDS is of
     # --- registers
     if row.dst:
         if row.dst & 0x80:

@@ -6,7 +6,7 @@
 # DEVIATES: processors reduce angles by a pi of 66 bits; here they are reduced exactly, for results nearer the true value.
 from emu.base.bits cimport clz64, u128
 from emu.base.types cimport i32, u8, u64
-from emu.cpu.softfloat cimport F80, FLOAT_ZERO_DIVIDE, FloatStatus
+from emu.cpu.softfloat cimport F80, FLOAT_PRECISION, FLOAT_ZERO_DIVIDE, FloatStatus
 from emu.cpu.softfloat_core cimport (FOUND_INFINITY, FOUND_NUMBER, FOUND_ZERO, KIND_FINITE,
                                      KIND_INFINITY, KIND_QNAN, KIND_ZERO, TOP, Exact, Unpacked, invalid,
                                      stops_at_denormal, unpack_f80)
@@ -335,7 +335,7 @@ cdef F80 f80_tan(F80 a, bint* far, FloatStatus* s) noexcept nogil:
     y.sign = 0
     if quadrant & 1:
         y = wide_div(cosine(y), sine(y))
-    elif y.exponent >= -70:                      # below, the tangent is the angle and a very little more
+    elif y.exponent >= -40:                      # below, the tangent is the angle and a very little more
         y = wide_div(sine(y), cosine(y))
     return signed_wide(y, sign, s)
 
@@ -415,6 +415,7 @@ cdef F80 f80_2xm1(F80 a, FloatStatus* s) noexcept nogil:
         return a
     if x.exponent >= 0:                          # 1 and -1; what lies beyond is undefined, and left as it is
         if x.exponent == 0 and x.significand == TOP:
+            s.flags |= FLOAT_PRECISION           # as processors do it, though the result is exact
             return f80(0xBFFE, TOP) if x.sign else a
         return a
     y = wide_mul(wide(&x), LN2)
@@ -446,14 +447,17 @@ cdef Wide log2_of(Wide x) noexcept nogil:
 
 
 cdef inline F80 exact_multiple(const Unpacked* y, int count, FloatStatus* s) noexcept nogil:
-    """y * count: a logarithm of a power of two is an integer."""
+    """y * count: a logarithm of a power of two is an integer. Processors tell a precision exception all the same."""
     cdef Exact e
+    cdef F80 result
     cdef Wide r = normal(<u128>y.significand * <u128>(-count if count < 0 else count), y.exponent + 64, y.sign ^ (count < 0))
     e.significand = <u64>(r.significand >> 64)
     e.rest = <u64>r.significand
     e.exponent = r.exponent
     e.sign = r.sign
-    return pack_f80(FOUND_NUMBER, &e, 64, s)
+    result = pack_f80(FOUND_NUMBER, &e, 64, s)
+    s.flags |= FLOAT_PRECISION
+    return result
 
 
 cdef F80 f80_yl2x(F80 x, F80 y, FloatStatus* s) noexcept nogil:

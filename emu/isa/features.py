@@ -9,7 +9,7 @@ FEATURES = (
     "POPCNT", "XSAVE", "RDRAND", "RDSEED", "SYSCALL", "NX", "RDTSCP", "LM", "LAHF", "FSGSBASE", "SMEP", "SMAP", "UMIP",
     "PKU", "PCID", "INVPCID", "CLFLUSHOPT", "CLWB", "MONITOR", "PAGE1GB", "X2APIC", "TSC_DEADLINE", "RDPID", "XSAVEOPT",
     "XSAVEC", "CPUID", "I486", "PREFETCHW", "NOPL", "WBNOINVD", "ABM", "BMI1", "BMI2", "ADX", "AES", "PCLMUL", "SHA",
-    "HYPERVISOR", "CR8_LEGACY", "OSVW", "INVARIANT_TSC", "MMXEXT", "XGETBV1", "TSC_ADJUST",
+    "HYPERVISOR", "CR8_LEGACY", "OSVW", "INVARIANT_TSC", "MMXEXT", "XGETBV1", "TSC_ADJUST", "XSAVEERPTR",
 )
 FEATURE_NUMBERS = {name: number for number, name in enumerate(FEATURES)}
 
@@ -30,11 +30,11 @@ BITS = {
     "80000001.edx": {"SYSCALL": 11, "NX": 20, "MMXEXT": 22, "PAGE1GB": 26, "RDTSCP": 27, "LM": 29},
     "80000001.ecx": {"LAHF": 0, "CR8_LEGACY": 4, "ABM": 5, "PREFETCHW": 8, "OSVW": 9},
     "80000007.edx": {"INVARIANT_TSC": 8},
-    "80000008.ebx": {"WBNOINVD": 9},
+    "80000008.ebx": {"XSAVEERPTR": 2, "WBNOINVD": 9},
 }
 # What a feature cannot be without.
 NEEDS = {
-    "FXSR": ("FPU",), "MMX": ("FPU",), "SSE": ("FXSR",), "SSE2": ("SSE",), "SSE3": ("SSE2",), "SSSE3": ("SSE3",),
+    "FXSR": ("FPU",), "XSAVEERPTR": ("FXSR",), "MMX": ("FPU",), "SSE": ("FXSR",), "SSE2": ("SSE",), "SSE3": ("SSE2",), "SSSE3": ("SSE3",),
     "SSE41": ("SSSE3",), "SSE42": ("SSE41",), "XSAVE": ("FXSR",), "XSAVEOPT": ("XSAVE",), "XSAVEC": ("XSAVE",),
     "XGETBV1": ("XSAVE",), "PKU": ("XSAVE", "LM"), "LM": ("PAE", "SSE2", "SYSCALL", "MSR", "PGE"), "PAGE1GB": ("LM",),
     "X2APIC": ("APIC", "MSR"), "TSC_DEADLINE": ("APIC", "TSC", "MSR"), "PCID": ("LM",), "INVPCID": ("PCID",),

@@ -19,7 +19,7 @@ from emu.cpu.semantics.sse_string cimport *
 from emu.cpu.semantics.sse_float cimport *
 from emu.cpu.semantics.sse_state cimport *
 from emu.cpu.flags cimport load_arithmetic_flags
-from emu.cpu.fpu cimport mmx_enter
+from emu.cpu.fpu cimport mmx_enter, mmx_set
 """
 
 # 0F xx: MMX with Pq,Qq and SSE2 with Vdq,Wdq: opcode, name, feature of the MMX form (none: SSE2 alone), its source
@@ -351,9 +351,10 @@ def _to_general(v: Variant) -> tuple[str, list[str]]:
 
 
 def _to_mmx(v: Variant) -> tuple[str, list[str]]:
+    """The x87 state becomes MMX's even where #XM follows: so AMD's processors do it (the same in _from_mmx)."""
     return v.name("mmx"), ["cdef Vec d, s", *_check(f"mmx_check(c) or sse_source(c, i, {_source_size(v)}, &s)"),
-                           f"{v.row.function}(&d, &s, float_start(c), 2)", *_check("float_end(c)"),
-                           "mmx_result(c, i.dst, d.uq[0])", NEXT]
+                           "mmx_enter(&c.fpu)", f"{v.row.function}(&d, &s, float_start(c), 2)", *_check("float_end(c)"),
+                           "mmx_set(&c.fpu, i.dst, d.uq[0])", NEXT]
 
 
 def _from_mmx(v: Variant) -> tuple[str, list[str]]:
@@ -363,8 +364,8 @@ def _from_mmx(v: Variant) -> tuple[str, list[str]]:
         enter, source = [], "sse_check(c) or memory_source(c, i, 8, False, &s)"
     else:
         enter, source = ["mmx_enter(&c.fpu)"], "sse_check(c) or mmx_source(c, i, 8, &s)"
-    return v.name(v.form), ["cdef Vec d, s", *_check(source), "d = xmm(c, i.dst)[0]",
-                            f"{v.row.function}(&d, &s, float_start(c), 2)", *_check("float_end(c)"), *enter,
+    return v.name(v.form), ["cdef Vec d, s", *_check(source), *enter, "d = xmm(c, i.dst)[0]",
+                            f"{v.row.function}(&d, &s, float_start(c), 2)", *_check("float_end(c)"),
                             "xmm(c, i.dst)[0] = d", NEXT]
 
 

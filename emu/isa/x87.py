@@ -77,7 +77,7 @@ D9 /7 | fnstcw Mw | op fnstcw | cpuid=FPU
 D9 /0 | fld STi | fp_stack x87_load_register i.dst | cpuid=FPU
 D9 /1 | fxch STi | fp_stack x87_exchange i.dst | cpuid=FPU
 D9 =D0 | fnop | op fnop | cpuid=FPU
-D9 /3 | fstp1 STi | fp_stack x87_store_register i.dst True | cpuid=FPU
+D9 /3 | fstp1 STi | fp_stack x87_store_unchecked i.dst | cpuid=FPU
 D9 =E0 | fchs | fp_stack x87_change_sign | cpuid=FPU
 D9 =E1 | fabs | fp_stack x87_absolute | cpuid=FPU
 D9 =E4 | ftst | fp_stack x87_test | cpuid=FPU

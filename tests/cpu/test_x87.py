@@ -175,8 +175,8 @@ def test_guest_adds_and_stores(bits: int) -> None:
     data = bytes(bench.memory.physical[DATA:DATA + 96])
     assert struct.unpack_from("<d", data, 16)[0] == 4.0
     assert data[32:42] == bytes.fromhex("35c26821a2da0fc90040")
-    # SDM 1 figure 8-9: FIP of the FSTP at 0x800C, its opcode 37Bh less the D8h prefix bits, FDP of its operand
-    assert struct.unpack_from("<HxxHxxHxxIIIH", data, 64) == (0x37F, 0, 0xFFFF, 0x800C, 0x37B << 16, DATA + 32, 0)
+    # SDM 1 figure 8-9: FIP of the FSTP at 0x800C, FCS and its opcode 37Bh less the D8h prefix bits, FDP and FDS of its operand
+    assert struct.unpack_from("<HxxHxxHxxIIIH", data, 64) == (0x37F, 0, 0xFFFF, 0x800C, 0x37B << 16 | 8, DATA + 32, 0x10)
 
 
 def test_guest_environment_in_real_mode_holds_linear_addresses() -> None:

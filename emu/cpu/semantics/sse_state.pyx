@@ -4,7 +4,9 @@ from libc.string cimport memcpy, memset
 from emu.base.types cimport u8, u32, u64
 from emu.cpu.access cimport (check_segment, commit, flush_tlb, operand_offset, probe_as, read_linear, read_operand, set_fault, stack_ctx,
                              write_linear, write_operand)
+from emu.cpu.cpuid cimport has_feature
 from emu.cpu.fpu cimport X87, x87_reset
+from emu.cpu.gen.features cimport FEATURE_XSAVEERPTR
 from emu.cpu.semantics.simd cimport sse_check
 from emu.cpu.semantics.x87 cimport MXCSR_MASK, fxrstor_image, fxsave_image
 from emu.cpu.state cimport (ACCESS_READ, CR0_EM, CR0_TS, CR4_OSXSAVE, GP, MODE_64, MODE_CODE, NM, RAX, RDX, SEG_CHECKED, UD, Cpu, Insn)
@@ -117,7 +119,7 @@ cdef int fxsave(Cpu* c, Insn* i) noexcept nogil:
     if area(c, i, 512, 16, True, &linear) or probe_area(c, linear, 512):
         return 1
     memset(image, 0, LEGACY_BYTES)
-    fxsave_image(&c.fpu, &c.xmm[0].low, registers, c.mxcsr, image, i.opsize == 8)
+    fxsave_image(&c.fpu, &c.xmm[0].low, registers, c.mxcsr, image, i.opsize == 8, not has_feature(c, FEATURE_XSAVEERPTR))
     return store_area(c, linear, image, 160 + 16 * registers)
 
 
@@ -198,7 +200,7 @@ cdef int save(Cpu* c, Insn* i, bint optimised, bint compact) noexcept nogil:
             return 1
         header[0] = (header[0] & ~wanted) | used
     memset(image, 0, LEGACY_BYTES)
-    fxsave_image(&c.fpu, &c.xmm[0].low, registers, c.mxcsr, image, i.opsize == 8)
+    fxsave_image(&c.fpu, &c.xmm[0].low, registers, c.mxcsr, image, i.opsize == 8, not has_feature(c, FEATURE_XSAVEERPTR))
     if saved & XSTATE_X87 and (store_area(c, linear, image, 24) or store_area(c, linear + 32, image + 32, 128)):
         return 1
     if (saved if compact else wanted) & (XSTATE_SSE | XSTATE_AVX) and store_area(c, linear + 24, image + 24, 8):

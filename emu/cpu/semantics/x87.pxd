@@ -22,6 +22,7 @@ cdef bint x87_store_f80(X87* x, u64* significand, u16* sign_exponent) noexcept n
 cdef bint x87_store_integer(X87* x, int size, bint truncate, bint pop, u64* out) noexcept nogil
 cdef bint x87_store_bcd(X87* x, u64* low, u16* high) noexcept nogil
 cdef void x87_store_register(X87* x, int i, bint pop) noexcept nogil
+cdef void x87_store_unchecked(X87* x, int i) noexcept nogil                     # D9 /3
 
 # ---- arithmetic: OPERATION_* of softfloat_x87 ---------------------------------------------------------------------------
 cdef void x87_arithmetic_f32(X87* x, int operation, u32 value) noexcept nogil    # ST0 = ST0 op value
@@ -71,9 +72,10 @@ cdef void x87_load_environment(X87* x, const u8* image, bint wide, bint protecte
 cdef void x87_save(X87* x, u8* image, bint wide, bint protected) noexcept nogil
 cdef void x87_restore(X87* x, const u8* image, bint wide, bint protected) noexcept nogil
 # FXSAVE, FXRSTOR: 512 bytes, of which 416 and up are never touched. rex_w: 64-bit instruction and data pointers. xmm: pairs of
-# low and high halves; `registers` of them (16, 8, or 0 where the SSE state is left out).
+# low and high halves; `registers` of them (16, 8, or 0 where the SSE state is left out). pointers: FOP, FIP and FDP are stored even
+# where no unmasked exception waits; AMD's processors store zeros then (APM 2 11.4.4, CPUID 80000008H EBX bit 2).
 cdef enum:
     MXCSR_MASK = 0xFFFF
-cdef void fxsave_image(const X87* x, const u64* xmm, int registers, u32 mxcsr, u8* image, bint rex_w) noexcept nogil
+cdef void fxsave_image(const X87* x, const u64* xmm, int registers, u32 mxcsr, u8* image, bint rex_w, bint pointers) noexcept nogil
 # False, and nothing done: reserved bits of MXCSR are set (#GP).
 cdef bint fxrstor_image(X87* x, u64* xmm, int registers, u32* mxcsr, const u8* image, bint rex_w) noexcept nogil

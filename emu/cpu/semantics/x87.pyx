@@ -1,4 +1,6 @@
 # What the x87 instructions do: stack checks, status and condition codes around the arithmetic of softfloat_x87.
+from libc.string cimport memset
+
 from emu.base.types cimport i64, u8, u16, u32, u64
 from emu.cpu.fpu cimport (X87, X87_B, X87_C0, X87_C1, X87_C2, X87_C3, X87_CONDITION, X87_ES, X87_SF, stack_empty,
                           stack_free, stack_pop, stack_push, stack_register, stack_set, stack_top, stack_turn,
@@ -251,6 +253,14 @@ cdef void x87_store_register(X87* x, int i, bint pop) noexcept nogil:
         stack_pop(x)
 
 
+cdef void x87_store_unchecked(X87* x, int i) noexcept nogil:
+    """FSTP's alias D9 /3: from an empty register it only pops, without a stack fault (so processors do it; no manual tells)."""
+    x.status &= ~X87_C1
+    if not stack_empty(x, 0):
+        stack_set(x, i, stack_register(x, 0)[0])
+    stack_pop(x)
+
+
 # ---- arithmetic --------------------------------------------------------------------------------------------------------------
 cdef inline void write_result(X87* x, int i, F80 value, const FloatStatus* s) noexcept nogil:
     if settle(x, s):
@@ -359,12 +369,16 @@ cdef void x87_compare_register(X87* x, int i, bint quiet, int pops) noexcept nog
 
 
 cdef int x87_compare_flags(X87* x, int i, bint quiet, bint pop) noexcept nogil:
+    """C1 stays as it is, as AMD's processors have it (SDM 2A FCOMI: it becomes 0)."""
     cdef Unpacked b
     cdef int condition
     cdef bint fault = stack_empty(x, 0) or stack_empty(x, i)
+    cdef u16 before = x.status & X87_C1
     unpack_f80(stack_register(x, i)[0], &b)
     if compare_unpacked(x, fault, stack_register(x, 0)[0], &b, quiet, &condition) and pop:
         stack_pop(x)
+    if not fault:
+        x.status |= before
     return condition >> 8 & 0x45             # C3 C2 C0 stand as ZF PF CF do
 
 
@@ -784,15 +798,18 @@ cdef void x87_restore(X87* x, const u8* image, bint wide, bint protected) noexce
         stack_register(x, i)[0] = f80(get_16(image + 10 * i + 8), get_64(image + 10 * i))
 
 
-cdef void fxsave_image(const X87* x, const u64* xmm, int registers, u32 mxcsr, u8* image, bint rex_w) noexcept nogil:
+cdef void fxsave_image(const X87* x, const u64* xmm, int registers, u32 mxcsr, u8* image, bint rex_w, bint pointers) noexcept nogil:
     cdef int i
     cdef const F80* st
     put_16(image, x.control)
     put_16(image + 2, x.status)
     put_16(image + 4, x.valid)
-    put_16(image + 6, x.fop)
-    put_64(image + 8, x.fip if rex_w else <u32>x.fip | <u64>x.fcs << 32)
-    put_64(image + 16, x.fdp if rex_w else <u32>x.fdp | <u64>x.fds << 32)
+    if pointers or x.status & X87_ES:
+        put_16(image + 6, x.fop)
+        put_64(image + 8, x.fip if rex_w else <u32>x.fip | <u64>x.fcs << 32)
+        put_64(image + 16, x.fdp if rex_w else <u32>x.fdp | <u64>x.fds << 32)
+    else:
+        memset(image + 6, 0, 18)
     put_32(image + 24, mxcsr)
     put_32(image + 28, MXCSR_MASK)
     for i in range(8):
@@ -816,8 +833,8 @@ cdef bint fxrstor_image(X87* x, u64* xmm, int registers, u32* mxcsr, const u8* i
     x.valid = image[4]
     x.fop = get_16(image + 6) & 0x7FF
     if rex_w:
-        x.fip = get_64(image + 8)
-        x.fdp = get_64(image + 16)
+        x.fip = <u64>(<i64>(get_64(image + 8) << 16) >> 16)      # 48 bits of it, sign-extended
+        x.fdp = <u64>(<i64>(get_64(image + 16) << 16) >> 16)
         x.fcs = 0
         x.fds = 0
     else:

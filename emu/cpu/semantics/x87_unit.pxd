@@ -1,10 +1,9 @@
 # The x87 unit inside the CPU: when it may be used, what it remembers of an instruction, and its images in memory.
 from emu.base.bits cimport unlikely
 from emu.base.line cimport drive
-from emu.base.types cimport u64
 from emu.cpu.access cimport operand_offset, rip_of, set_fault
 from emu.cpu.fpu cimport x87_pending
-from emu.cpu.state cimport CR0_EM, CR0_NE, CR0_TS, MF, MODE_PROTECTED, NM, Cpu, Insn
+from emu.cpu.state cimport CR0_EM, CR0_NE, CR0_TS, CS, MF, NM, Cpu, Insn
 
 
 cdef inline int fpu_use(Cpu* c) noexcept nogil:
@@ -30,21 +29,17 @@ cdef inline int fpu_enter(Cpu* c) noexcept nogil:
 
 
 cdef inline void fpu_note(Cpu* c, Insn* i) noexcept nogil:
-    """Remembers the instruction. Selectors are never kept (CPUID 7 EBX bit 13); real mode remembers linear addresses."""
+    """Remembers the instruction (SDM 1 8.1.8)."""
     c.fpu.fop = i.imm & 0x7FF
     c.fpu.fip = rip_of(c, i)
-    if unlikely(not c.mode & MODE_PROTECTED):
-        c.fpu.fip = <u64>(c.fpu.fip + c.cs_base)
-    c.fpu.fcs = 0
+    c.fpu.fcs = c.seg[CS].selector
 
 
 cdef inline void fpu_note_operand(Cpu* c, Insn* i) noexcept nogil:
     """The same for an instruction with a memory operand."""
     fpu_note(c, i)
     c.fpu.fdp = operand_offset(c, i)
-    if unlikely(not c.mode & MODE_PROTECTED):
-        c.fpu.fdp = <u64>(c.fpu.fdp + c.segment_base[i.seg & 7])
-    c.fpu.fds = 0
+    c.fpu.fds = c.seg[i.imm >> 16].selector
 
 
 # Instructions whose operands are not plain 2, 4 or 8 bytes of memory, or that are no computation: 0, or 1 with c.rc set.

@@ -200,7 +200,10 @@ cdef int fnclex(Cpu* c, Insn* i) noexcept nogil:
 
 
 cdef int fnop(Cpu* c, Insn* i) noexcept nogil:
-    return fpu_enter(c)
+    if fpu_enter(c):
+        return 1
+    fpu_note(c, i)
+    return 0
 
 
 cdef int fnop_quiet(Cpu* c, Insn* i) noexcept nogil:

@@ -29,7 +29,7 @@ _LINUX_NAMES = {"SSE3": "pni", "SSE41": "sse4_1", "SSE42": "sse4_2", "LAHF": "la
                 "FXSR": "fxsr", "CX16": "cx16", "PKU": "ospke", "NOPL": "nopl"}
 _ASKED = ("MMX", "FXSR", "SSE", "SSE2", "SSE3", "SSSE3", "SSE41", "SSE42", "CX8", "CX16", "CMOV", "MOVBE", "POPCNT", "XSAVE", "RDRAND",
           "RDSEED", "RDTSCP", "LAHF", "FSGSBASE", "PKU", "CLFSH", "CLFLUSHOPT", "CLWB", "RDPID", "XSAVEOPT", "XSAVEC", "NOPL", "PREFETCHW",
-          "ABM", "BMI1", "BMI2", "ADX", "AES", "SHA", "MMXEXT", "UMIP")
+          "ABM", "BMI1", "BMI2", "ADX", "AES", "SHA", "MMXEXT", "UMIP", "XSAVEERPTR")
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from libc.string cimport memcpy, memset
 from emu.base.clock cimport Clock
 from emu.base.types cimport u8, u16, u32, u64
 from emu.cpu.core cimport Core
-from emu.cpu.fpu cimport X87_ES
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags
 from emu.cpu.loop cimport EXIT_UNSUPPORTED, retired, run_crew
 from emu.cpu.mode cimport update_mode
@@ -276,10 +275,8 @@ cdef class EmulatedCpu:
         out.gs_base = c.seg[GS].base
         for k in range(6):
             out.selectors[k] = c.seg[k].selector
-        fxsave_image(&c.fpu, &c.xmm[0].low, 16, c.mxcsr, out.fx, True)
+        fxsave_image(&c.fpu, &c.xmm[0].low, 16, c.mxcsr, out.fx, True, False)
         memset(out.fx + 28, 0, 4)
-        if not c.fpu.status & X87_ES:            # as AMD's FXSAVE and XSAVE leave them out (APM 2 11.4.4)
-            memset(out.fx + 6, 0, 18)
         out.memory_hash = area_scan(self.area, self.before, out.lines)
         if case.patch_length:
             memcpy(self.area + case.patch_at, template + case.patch_at, case.patch_length)
