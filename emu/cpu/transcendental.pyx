@@ -6,7 +6,7 @@
 # DEVIATES: processors reduce angles by a pi of 66 bits; here they are reduced exactly, for results nearer the true value.
 from emu.base.bits cimport clz64, u128
 from emu.base.types cimport i32, u8, u64
-from emu.cpu.softfloat cimport F80, FLOAT_PRECISION, FLOAT_ZERO_DIVIDE, FloatStatus
+from emu.cpu.softfloat cimport F80, FLOAT_PRECISION, FLOAT_UNDERFLOW, FLOAT_ZERO_DIVIDE, FloatStatus
 from emu.cpu.softfloat_core cimport (FOUND_INFINITY, FOUND_NUMBER, FOUND_ZERO, KIND_FINITE,
                                      KIND_INFINITY, KIND_QNAN, KIND_ZERO, TOP, Exact, Unpacked, invalid,
                                      stops_at_denormal, unpack_f80)
@@ -457,6 +457,8 @@ cdef inline F80 exact_multiple(const Unpacked* y, int count, FloatStatus* s) noe
     e.sign = r.sign
     result = pack_f80(FOUND_NUMBER, &e, 64, s)
     s.flags |= FLOAT_PRECISION
+    if not result.significand & TOP:             # so it counts as an underflow, too
+        s.flags |= FLOAT_UNDERFLOW
     return result
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conformance import straight, transcendentals
-from tests.conformance.floating import describe, floating_rows, name_of
+from tests.conformance.floating import STATEFUL, describe, floating_rows, name_of
 from tests.conformance.transcendentals import CODES
 
 SCALE = int(os.environ.get("EMU_CASES", "1"))
@@ -73,3 +73,7 @@ if straight.NATIVE:
         if mode in images.modes():
             _, wrong, lines = images.run(encoding, mode, 128 * SCALE)
             assert wrong == 0, lines
+
+    def test_sequence_of_instructions_does_what_the_host_does(floating):
+        rows = [row for row in ROWS if floating.can_run(row) and row.mnemonic not in STATEFUL]
+        assert [line for _ in range(30 * SCALE) for line in floating.run_sequence(rows, 20, 200)] == []

@@ -19,6 +19,7 @@ CASES = {
     "fcomi_leaves_c1": ("dbf1", {2: "0002", 4: "03", 32: ONE, 48: TWO}, {2: "0002"}),
     "fcomi_clears_c1_at_a_stack_fault": ("dbf1", {2: "0002", 4: "01", 32: ONE}, {2: "4100"}),
     "fyl2x_of_a_power_of_two_tells_a_precision_exception": ("d9f1", {4: "03", 32: TWO, 48: TWO}, {2: "2008", 32: TWO}),
+    "fyl2x_of_a_power_of_two_tells_an_underflow": ("d9f1", {4: "03", 32: TWO, 48: "0f" + "00" * 9}, {2: "3208", 32: "0f" + "00" * 9}),
     "fxsave_has_no_pointers_without_a_waiting_exception": ("90", {4: "01", 6: "2301", 8: "4433221100"}, {6: "0000", 8: "0000000000"}),
     "fxrstor64_takes_48_bits_of_pointers": ("90", {0: "4000", 2: "8180", 8: "3412000000807700"}, {8: "341200000080ffff"}),
     "simd_exception_of_cvtps2pi_leaves_the_mmx_state": ("0f2dc1", {2: "0028", 24: "0000", 176: "ffffff7f"}, {2: "0000", 4: "ff"}),

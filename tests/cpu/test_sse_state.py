@@ -5,8 +5,9 @@ import struct
 import pytest
 
 from emu.isa import sse
+from emu.isa.features import FEATURE_NUMBERS
 from emu.isa.rows import parse_table
-from tests.tools.bench import DATA, TABLES, Bench
+from tests.tools.bench import CODE, DATA, TABLES, Bench
 
 AREA = 0x28000
 UD, NM, SS, GP, PF, MF, XM = 6, 7, 12, 13, 14, 16, 19
@@ -201,6 +202,18 @@ def test_fxsave_gives_back_what_fxrstor_took(bits, registers, rex):
     assert after[end:] == b"\xEE" * (512 - end)
     if bits == 64:
         assert after[:24] == before[:24]
+
+
+@pytest.mark.parametrize("code", ("480fae03", "480fae23"))
+def test_pointers_without_a_waiting_exception_are_stored_only_by_models_that_always_do(code):
+    """CPUID 80000008H EBX bit 2: APM 3 E.4.7; without it SDM 1 table 10-2."""
+    for without in (False, True):
+        bench = Bench(64, tuple(number for name, number in FEATURE_NUMBERS.items() if not (without and name == "XSAVEERPTR")))
+        bench.cpu.set_system(cr0=0x80000013, cr3=TABLES, cr4=0x40620, efer=0xD01)
+        bench.cpu.after_load()
+        bench.memory.physical[AREA:AREA + 576] = bytes(576)
+        assert fault_of(bench, "dbe3d9e8" + code, {"rbx": AREA, "rax": 3, "rdx": 0}, 3) is None        # fninit; fld1
+        assert struct.unpack("<HQQ", area(bench)[6:24]) == ((0x1E8, CODE + 2, 0) if without else (0, 0, 0))
 
 
 @pytest.mark.parametrize("code", ("0fae03", "0fae0b"))
