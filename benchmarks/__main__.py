@@ -12,10 +12,11 @@ import tempfile
 
 from benchmarks.loops import LOOPS, PER_TURN, build, build_loop
 from benchmarks.peers import Bochs, Emu, Qemu, Run
+from benchmarks.states import measure_states
 from emu.base.errors import EmuError
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-PARTS = ("loops", "first", "boot", "idle")
+PARTS = ("loops", "first", "boot", "idle", "states")
 LONGEST = 120                    # seconds that anything may take
 
 
@@ -157,7 +158,7 @@ def show(row: dict) -> None:
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    options.add_argument("parts", nargs="*", help=f"which of {', '.join(PARTS)}; all by default (boot and idle need --kernel and --initrd)")
+    options.add_argument("parts", nargs="*", help=f"which of {', '.join(PARTS)}; all by default (the last three: --kernel, --initrd)")
     options.add_argument("--emu", default=f"{sys.executable} -m emu.cli.main", help="how emu is called")
     options.add_argument("--qemu", default="qemu-system-x86_64")
     options.add_argument("--peers", default="emu,qemu,bochs", help="which to measure")
@@ -187,8 +188,8 @@ def main(arguments: list[str]) -> int:
         peers.remove(peer)
     parts = options.parts or [part for part in PARTS if part in ("loops", "first") or options.kernel]
     kernels = [peer for peer in peers if peer.name != "bochs"]  # Bochs has no way to take a kernel by itself
-    if {"boot", "idle"} & set(parts) and not (options.kernel and options.initrd):
-        print("benchmarks: boot and idle need --kernel and --initrd", file=sys.stderr)
+    if {"boot", "idle", "states"} & set(parts) and not (options.kernel and options.initrd):
+        print("benchmarks: boot, idle and states need --kernel and --initrd", file=sys.stderr)
         return 2
     rows: list[dict] = []
     try:
@@ -202,6 +203,8 @@ def main(arguments: list[str]) -> int:
                 rows += measure_boot(kernels, options)
             if "idle" in parts:
                 rows += measure_idle(kernels, options)
+            if "states" in parts:
+                rows += measure_states(kernels, options, base, show)
     except EmuError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return error.code

@@ -1,5 +1,5 @@
 # Virtual time and the one queue of timers of a machine.
-from emu.base.state cimport declare_state
+from emu.base.state cimport StateFields, declare_state
 from emu.base.types cimport u64
 
 cdef u64 NEVER = <u64>0xFFFFFFFFFFFFFFFF
@@ -11,8 +11,12 @@ cdef class Clock:
     def __cinit__(self):
         self.state.next_deadline_ns = NEVER
         self._keep = []
-        fields = declare_state("clock", self)
+        cdef StateFields fields = declare_state("clock", self)
         fields.add("now_ns", "u64", &self.state.now_ns)
+        fields.cover(&self.state, sizeof(ClockState))
+        fields.derived("next_deadline_ns", &self.state.next_deadline_ns, sizeof(u64))
+        fields.derived("timers", &self.state.count, <u64>&self.state + sizeof(ClockState) - <u64>&self.state.count)
+        fields.when_restored(_restored, &self.state)
         self.fields = fields
 
     cdef int attach(self, Timer* timer, timer_fn fire, void* owner, object keep) except -1:
@@ -54,6 +58,10 @@ cdef void _find_next(ClockState* clock) noexcept nogil:
         if clock.timers[k].deadline_ns < best:
             best = clock.timers[k].deadline_ns
     clock.next_deadline_ns = best
+
+
+cdef void _restored(void* owner) noexcept nogil:
+    _find_next(<ClockState*>owner)
 
 
 cdef void timer_arm(ClockState* clock, Timer* timer, u64 deadline_ns) noexcept nogil:

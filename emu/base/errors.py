@@ -62,6 +62,12 @@ class SnapshotError(EmuError):
     code = 21
 
 
+class DivergedError(EmuError):
+    """A replay went another way than its log."""
+
+    code = 20
+
+
 class HostError(EmuError):
     """The host lacks or refuses something."""
 

@@ -54,7 +54,8 @@ COM = ((0x3F8, 4), (0x2F8, 3))
 
 
 class PcOptions(NamedTuple):
-    """What a PC is made of. memory_bytes; model of its CPUs; start_seconds: the RTC's time at power-on (Unix); cpus: 1..255."""
+    """What a PC is made of. memory_bytes; model of its CPUs; start_seconds: the RTC's time at power-on (Unix); cpus: 1..255;
+    tables: the ACPI tables and memory map of a PC that is wired alike, if there is one already."""
 
     memory_bytes: int
     model: CpuModel
@@ -65,6 +66,7 @@ class PcOptions(NamedTuple):
     rom: tuple = ()              # firmware of one's own: (physical address, bytes) of each place where it is seen
     debug_consoles: tuple = ()   # ports of debug consoles besides the usual two
     cpus: int = 1
+    tables: tuple = ()
 
 
 class Pc:
@@ -159,7 +161,10 @@ class Pc:
         self.fw_cfg = FwCfg(describe_machine(options.memory_bytes, len(self.cpus)))
         ports.map(FW_CFG, self.fw_cfg.region)
         self._plug()
-        self._describe()
+        if options.tables:
+            self.acpi, self.e820 = options.tables
+        else:
+            self._describe()
 
     def _map_chosen(self, name: str, port: int, device) -> None:
         """Maps a device at a port that the user has chosen; UsageError where it cannot be."""
@@ -215,9 +220,9 @@ class Pc:
     @property
     def devices(self):
         """Every part that has declared state."""
-        parts = [self.clock, self.processors, *self.cpus, self.pic, self.apic_bus, *self.lapics, self.ioapic, self.router,
-                 self.pit, self.rtc, self.hpet, self.pm, self.ps2, *self.serial, *self.uarts, *self.debug_consoles.values(),
-                 self.debug_exit, self.fw_cfg, self.pci, *self.cards, self.console]
+        parts = [self.clock, self.memory, self.requests, self.processors, *self.cpus, self.pic, self.apic_bus, *self.lapics, self.ioapic,
+                 self.router, self.pit, self.rtc, self.hpet, self.pm, self.ps2, *self.serial, *self.uarts,
+                 *self.debug_consoles.values(), self.debug_exit, self.fw_cfg, self.pci, *self.cards, self.console]
         return [part for part in parts if part is not None]
 
     def reset(self) -> None:

@@ -1,5 +1,6 @@
 # Where the CPU's port meets the interrupt controllers, and where devices' lines become requests to the machine.
 from emu.base.line cimport line_input
+from emu.base.state cimport declare_state
 from emu.base.types cimport u32
 from emu.cpu.core cimport Core, Processors
 from emu.devices.apic_bus cimport ApicBus, apic_message_signal
@@ -55,11 +56,17 @@ cdef class Latch:
     cdef LatchState state
     cdef list names
     cdef Processors processors
+    cdef readonly object fields
 
     def __init__(self, Processors processors not None):
         self.processors = processors
         self.state.stop_request = &processors.crew.stop_request
         self.names = []
+        fields = declare_state("requests", self)
+        fields.add("bits", "u32", &self.state.bits)
+        fields.cover(&self.state, sizeof(LatchState))
+        fields.derived("wiring", &self.state.spare, sizeof(LatchState) - sizeof(u32))
+        self.fields = fields
 
     def input(self, str name):
         """A line that asks for `name`."""

@@ -8,8 +8,11 @@ from emu.base.errors import ImageError
 BOOTABLE = frozenset(("bzimage", "multiboot1", "multiboot2", "pvh", "elf32", "elf64", "disk"))
 MEDIA = frozenset(("disk", "iso9660", "qcow2"))
 
+SNAPSHOT_MAGIC = b"\x8eemu state\r\n"  # 12 bytes; the second character of a line's end dies where somebody "converts" text
+
 # (offset, bytes, kind, what it is in words)
 _MAGICS = (
+    (0, SNAPSHOT_MAGIC, "snapshot", "a snapshot of a machine"),
     (0, b"\x1f\x8b", "gzip", "a gzip file"),
     (0, b"\xfd7zXZ\0", "xz", "an xz file"),
     (0, b"\x28\xb5\x2f\xfd", "zstd", "a zstd file"),
@@ -22,6 +25,7 @@ _MAGICS = (
     (32769, b"CD001", "iso9660", "an ISO 9660 image"),
 )
 _MENDS = {
+    "snapshot": "give it alone: emu run FILE",
     "gzip": "gunzip it first, or give it as --initrd",
     "xz": "unpack it first (unxz), or give it as --initrd",
     "zstd": "unpack it first (unzstd), or give it as --initrd",
@@ -39,11 +43,16 @@ _MENDS = {
 
 
 class Identity(NamedTuple):
-    """`kind`: one of BOOTABLE or MEDIA, or "gzip", "xz", "zstd", "lz4", "bzip2", "cpio", "pe", "text", "empty", "unknown";
+    """`kind`: one of BOOTABLE or MEDIA, or "gzip", "xz", "zstd", "lz4", "bzip2", "cpio", "pe", "text", "empty", "snapshot", "unknown";
     `description` says it in words."""
 
     kind: str
     description: str
+
+
+def is_snapshot(data: bytes) -> bool:
+    """Whether a file that begins so is a snapshot."""
+    return data.startswith(SNAPSHOT_MAGIC)
 
 
 def identify(data: bytes) -> Identity:

@@ -10,19 +10,22 @@ VERBS = {
     "pull": ("fetch a guest by name", "images"),
     "images": ("list what was pulled", "images"),
     "rmi": ("delete what was pulled", "images"),
+    "restore": ("go on from a snapshot", "states"),
+    "snapshot": ("check a snapshot's file and show what it holds", "states"),
+    "fork": ("run several copies of a snapshot", "states"),
+    "replay": ("run again what was recorded, and compare", "states"),
     "disasm": ("disassemble bytes", "disasm"),
     "debug": ("tools that look into a guest", "debug"),
     "doctor": ("what this host offers, what is missing, how to get it", "doctor"),
     "completion": ("a completion script for bash, zsh or fish", "completion"),
 }
 _BACKGROUND = "machines in the background are not there yet"
-_STATES = "saved states are not there yet"
 _FLEETS = "fleets are not there yet"
 _TOOLS = "this tool is not there yet"
 LATER_VERBS = {
     "ps": _BACKGROUND, "logs": _BACKGROUND, "attach": _BACKGROUND, "stop": _BACKGROUND, "kill": _BACKGROUND, "rm": _BACKGROUND,
     "exec": _BACKGROUND, "pause": _BACKGROUND, "resume": _BACKGROUND, "events": _BACKGROUND, "top": _BACKGROUND,
-    "stats": _BACKGROUND, "snapshot": _STATES, "restore": _STATES, "fork": _STATES, "replay": _STATES, "up": _FLEETS,
+    "stats": _BACKGROUND, "up": _FLEETS,
     "down": _FLEETS, "plan": _FLEETS, "demo": _FLEETS, "trace": _TOOLS, "inspect": _TOOLS,
     "build": "building images is not there yet", "push": "image registries are not there yet", "fuzz": _TOOLS,
 }

@@ -38,6 +38,8 @@ OPTIONS = (
     Option(("--debugcon", "-debugcon"), "WHERE", "the same as --device isa-debugcon,chardev=WHERE"),
     Option(("--no-reboot", "-no-reboot"), "", "end when the guest reboots"),
     Option(("--engine",), "KIND", "auto, interp"),
+    Option(("--snapshot",), "FILE", "save the state at the end of the run; emu run FILE goes on from there"),
+    Option(("--record",), "LOG", "write down all that enters the machine; emu replay LOG runs it again"),
     Option(("--stats",), "[=json]", "counters of the run on stderr at its end"),
     Option(("--json",), "", "how the run ended, as one line of JSON on stderr"),
     Option(("--nographic", "-nographic"), "", "as QEMU's; nothing else is done here anyway"),
@@ -74,7 +76,7 @@ _DEBUG_EXIT_PORT, _DEBUG_EXIT_PORTS, _DEBUG_CONSOLE_PORT = 0x501, 2, 0xE9  # QEM
 class RunOptions:
     """What the command line of `emu run` says. memory: bytes or None; script: ("expect" | "send", text) in their order;
     serial: "stdio", "none" or "file:..."; debug_exit: first port and number of ports; debug_consoles: as serial, by port;
-    disks: (path, commit)."""
+    disks: (path, commit); snapshot, record: where to write; given: the options (by their first names) that were there."""
 
     def __init__(self) -> None:
         self.image: str | None = None
@@ -97,6 +99,9 @@ class RunOptions:
         self.debug_exit: tuple[int, int] | None = None
         self.debug_consoles: dict[int, str] = {}
         self.no_reboot = False
+        self.snapshot: str | None = None
+        self.record: str | None = None
+        self.given: set[str] = set()
         self.stats = ""
         self.json = False
         self.help = False
@@ -105,7 +110,7 @@ class RunOptions:
 def read_options(arguments: list[str]) -> RunOptions:
     """The options of one command line. UsageError for what is wrong or not there yet."""
     options = RunOptions()
-    seen: set[str] = set()
+    seen = options.given
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
@@ -149,7 +154,7 @@ def _apply(options: RunOptions, first: str, name: str, value: str) -> None:
     match first:
         case "--kernel" | "--initrd" | "--append" | "--cpu" | "--bios":
             setattr(options, first[2:], value)
-        case "--clock" | "--panic":
+        case "--clock" | "--panic" | "--snapshot" | "--record":
             setattr(options, first[2:], value)
         case "--on-triple-fault":
             options.on_triple_fault = value

@@ -29,12 +29,43 @@ def run_command(arguments: list[str]) -> int:
     interrupts = Interrupts()  # first of all: a signal while the machine is built is answered, too
     try:
         script = Script(options.script)
-        what = _machine_arguments(options)
-        from ..machine.machine import Machine
-        with Machine(**what) as machine:
+        with _machine(options) as machine:
+            if options.record is not None:
+                machine.record(options.record)
             return _run(machine, options, script, interrupts)
     finally:
         interrupts.close()
+
+
+# What a machine brings with it when it comes from a snapshot.
+_OF_A_MACHINE = ("--bios", "--debugcon", "--initrd", "--append", "--disk", "--memory", "--cpus", "--cpu", "--seed", "--device",
+                 "--on-triple-fault", "--no-reboot")
+
+
+def _machine(options: RunOptions):
+    """The machine to run: built anew, or as a snapshot has it."""
+    if options.image is not None and is_snapshot_file(options.image):
+        for name in _OF_A_MACHINE:
+            if name in options.given:
+                raise UsageError(name, "cannot be given with a snapshot", "the machine is in the snapshot", "leave it out")
+        from ..machine.snapshot import Snapshot
+        return Snapshot.load(options.image).fork(clock=_clock(options), budget=options.budget)
+    from ..machine.machine import Machine
+    return Machine(**_machine_arguments(options))
+
+
+def is_snapshot_file(path: str) -> bool:
+    """Whether `path` is a file that begins as a snapshot does."""
+    try:
+        with open(path, "rb") as file:
+            from ..boot.identify import is_snapshot
+            return is_snapshot(file.read(16))
+    except OSError:
+        return False
+
+
+def _clock(options: RunOptions) -> str:
+    return options.clock or ("host" if options.serial == "stdio" and _is_terminal(0) else "virtual")
 
 
 def _machine_arguments(options: RunOptions) -> dict:
@@ -58,7 +89,7 @@ def _machine_arguments(options: RunOptions) -> dict:
             raise ImageError(path, "cannot be read: permission denied", name)
     if image is None and kernel is None and options.bios is None:
         image = options.disks[0][0]
-    clock = options.clock or ("host" if options.serial == "stdio" and _is_terminal(0) else "virtual")
+    clock = _clock(options)
     return {"image": image, "kernel": kernel, "initrd": initrd, "append": append or "",
             "memory": DEFAULT_MEMORY if memory is None else memory, "cpu": options.cpu, "cpus": options.cpus, "clock": clock,
             "seed": options.seed, "budget": options.budget, "on_triple_fault": options.on_triple_fault, "no_reboot": options.no_reboot,
@@ -257,6 +288,8 @@ def _run(machine, options: RunOptions, script: Script, interrupts: Interrupts) -
         output.close()
         for console in consoles.values():
             console.close()
+    if options.snapshot is not None:
+        machine.snapshot().save(options.snapshot)
     _report(machine, options, ending, time.monotonic_ns() - started)
     return ending[1]
 

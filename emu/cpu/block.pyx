@@ -343,6 +343,8 @@ cdef void invalidate_code(void* owner, u64 physical, u64 length) noexcept nogil:
 cdef void flush_blocks(Crew* w) noexcept nogil:
     """Forgets every block and starts the arena anew."""
     cdef int k
+    if w.arena_used == 0:                        # nothing to forget: the tables, still zeros, stay untouched
+        return
     memset(w.hash, 0, HASH * sizeof(Block*))
     memset(w.vtab, 0, VTAB_ENTRIES * sizeof(VtabEntry))
     w.arena_used = 0

@@ -1,4 +1,5 @@
 # Control and debug registers, descriptor-table registers, flags, fast system calls, time and random numbers.
+from emu.base.types cimport u64
 from emu.cpu.state cimport Cpu, Insn
 
 cdef int mov_from_cr(Cpu* c, Insn* i) noexcept nogil
@@ -59,3 +60,5 @@ cdef int rdrand(Cpu* c, Insn* i) noexcept nogil
 cdef int cpuid(Cpu* c, Insn* i) noexcept nogil
 cdef int ud(Cpu* c, Insn* i) noexcept nogil                   # UD0, UD1, UD2
 cdef int cpl0(Cpu* c) noexcept nogil
+cdef u64 valid_cr4(Cpu* c) noexcept nogil                     # the bits that this CPU has
+cdef u64 valid_xcr0(Cpu* c) noexcept nogil

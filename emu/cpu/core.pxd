@@ -1,6 +1,5 @@
 # The owners of the state of CPUs.
 from emu.base.line cimport LineInput, line_fn
-from emu.base.state cimport StateFields
 from emu.cpu.state cimport Cpu, Crew
 from emu.memory.space cimport PhysicalMemory
 
@@ -18,5 +17,4 @@ cdef class Core:
     cdef readonly Processors processors
     cdef readonly object fields
     cdef list _keep
-    cdef StateFields _declare(self)
     cdef LineInput _input(self, line_fn fn)

@@ -8,10 +8,11 @@ from cpython.exc cimport PyErr_CheckSignals
 from emu.base.clock cimport Clock
 from emu.base.errors import HostError, SnapshotError
 from emu.base.line cimport LineInput, line_fn, line_input, line_output
-from emu.base.state cimport StateFields, declare_state
 from emu.base.types cimport i64, u8, u32, u64
+from emu.base.state cimport declare_state
 from emu.cpu.access cimport fetch_bytes, flush_tlb, translate
 from emu.cpu.block cimport flush_blocks, invalidate_code
+from emu.cpu.declare cimport check_cpu, declare_cpu, forget_translations
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags
 from emu.cpu.loop cimport EXIT_PAUSE, call_cpu, catch_up, crew_retired, run_crew
 from emu.cpu.mode cimport update_mode
@@ -130,6 +131,8 @@ cdef class Processors:
         self._memory = memory
         self._keep = [clock]
         fields = declare_state("processors", self, self._validate)
+        fields.cover(w, sizeof(Crew))
+        fields.derived("requests and caches", &w.stop_request, <u64>w + sizeof(Crew) - <u64>&w.stop_request)
         fields.add("turn", "i32", &w.turn)
         fields.add("turn_over", "i32", &w.turn_over)
         self.fields = fields
@@ -189,6 +192,7 @@ cdef class Processors:
         The host's signals are answered on the way: what their handlers raise ends the run between two instructions."""
         cdef int reason
         cdef i64 look
+        self._memory.own()
         while True:
             with nogil:
                 look = host_ns() + SIGNALS_NS
@@ -209,6 +213,15 @@ cdef class Processors:
         """Time goes on by `ns` in which no CPU does anything."""
         self.crew.clock.now_ns += ns
         catch_up(&self.crew)
+
+    @property
+    def latest_ns(self):
+        """The time of the CPU that is furthest ahead, or of the devices: nothing has happened yet after it."""
+        cdef int k
+        cdef u64 latest = self.crew.clock.now_ns
+        for k in range(self.crew.count):
+            latest = max(latest, self.crew.cpu[k].slice_end - <u64>self.crew.cpu[k].budget + self.crew.cpu[k].idle_ns)
+        return latest
 
     def request_stop(self, bint on=True):
         """Makes run() return soon; may be called from any thread or signal handler."""
@@ -262,42 +275,14 @@ cdef class Core:
         for k in range(4):
             c.random_state[k] = (int(seed) * <u64>0x9E3779B97F4A7C15 + (k + 1) * <u64>0xBF58476D1CE4E5B9 + c.number) & (2 ** 64 - 1)
         reset_cpu(c)
-        self.fields = self._declare()
+        self.fields = declare_cpu(self.c, self, self._check)
 
-    cdef StateFields _declare(self):
-        cdef Cpu* c = self.c
-        cdef int k
-        cdef StateFields f = declare_state(f"cpu{c.number}", self)
-        f.add("registers", "u64", c.regs, 16)
-        f.add("flag_result", "i64", &c.flag_result)
-        f.add("flag_carries", "u32", &c.flag_carries)
-        f.add("flag_adjust", "u32", &c.flag_adjust)
-        f.add("flags_system", "u64", &c.flags_system)
-        f.add("rip", "u64", &c.rip)
-        f.add("retired", "u64", &c.slice_end)
-        f.add("idle_ns", "u64", &c.idle_ns)
-        f.add("intr", "i32", &c.intr)
-        f.add("nmi", "i32", &c.nmi)
-        f.add("nmi_blocked", "i32", &c.nmi_blocked)
-        f.add("init", "i32", &c.init)
-        f.add("sipi", "i32", &c.sipi)
-        f.add("halted", "i32", &c.halted)
-        f.add("wait_sipi", "i32", &c.wait_sipi)
-        f.add("shadow", "i32", &c.shadow)
-        f.add("shadow_debug", "i32", &c.shadow_debug)
-        for k in range(8):
-            f.add(f"x87_significand_{k}", "u64", &c.fpu.st[k].significand)
-            f.add(f"x87_sign_exponent_{k}", "u16", &c.fpu.st[k].sign_exponent)
-        f.add("x87_control", "u16", &c.fpu.control)
-        f.add("x87_status", "u16", &c.fpu.status)
-        f.add("x87_valid", "u16", &c.fpu.valid)
-        f.add("x87_opcode", "u16", &c.fpu.fop)
-        f.add("x87_code_selector", "u16", &c.fpu.fcs)
-        f.add("x87_data_selector", "u16", &c.fpu.fds)
-        f.add("x87_code_pointer", "u64", &c.fpu.fip)
-        f.add("x87_data_pointer", "u64", &c.fpu.fdp)
-        f.add("ferr", "i32", &c.ferr.level)
-        return f
+    def _check(self):
+        check_cpu(self.c)
+
+    def forget_translations(self):
+        """Empties the TLBs, as taking a snapshot does: what is copied and its copy then have the same future."""
+        forget_translations(self.c)
 
     # --- running
     def run(self, u64 target, bint jump=True):

@@ -20,13 +20,9 @@ cdef enum:
     MCG_CAP = 0x179
     MCG_STATUS = 0x17A
     MISC_ENABLE = 0x1A0
-    MTRR_PHYS = 0x200            # base and mask, eight pairs
-    MTRR_FIX64K = 0x250
     MTRR_FIX16K_80000 = 0x258
     MTRR_FIX16K_A0000 = 0x259
     MTRR_FIX4K = 0x268
-    PAT = 0x277
-    MTRR_DEF_TYPE = 0x2FF
     TSC_DEADLINE = 0x6E0
     X2APIC_FIRST = 0x800
     X2APIC_LAST = 0x8FF
@@ -81,13 +77,30 @@ cdef inline bint legacy_counter(u32 index) noexcept nogil:
 
 cdef int fixed_range(u32 index) noexcept nogil:
     """The place of a fixed-range MTRR, or -1."""
-    if index == MTRR_FIX64K:
+    if index == MSR_MTRR_FIXED:
         return 0
     if index == MTRR_FIX16K_80000 or index == MTRR_FIX16K_A0000:
         return 1 + <int>(index - MTRR_FIX16K_80000)
     if MTRR_FIX4K <= index < MTRR_FIX4K + 8:
         return SHIFT_4K + <int>(index - MTRR_FIX4K)
     return -1
+
+
+cdef bint holds_memory_type(u32 index) noexcept nogil:
+    return (MSR_MTRR_VARIABLE <= index < MSR_MTRR_VARIABLE + 16 or fixed_range(index) >= 0 or index == MSR_MTRR_DEF_TYPE
+            or index == MSR_PAT)
+
+
+cdef bint valid_memory_type(Cpu* c, u32 index, u64 value) noexcept nogil:
+    if index == MSR_PAT:
+        return all_types(value, True)
+    if index == MSR_MTRR_DEF_TYPE:
+        return not value & ~<u64>0xCFF and memory_type(value & 0xFF)
+    if fixed_range(index) >= 0:
+        return all_types(value, False)
+    if value & (~<u64>0 << c.physical_bits):
+        return False
+    return not value & 0x7FF if index & 1 else not value & 0xF00 and memory_type(value & 0xFF)
 
 
 cdef bint is_present(Cpu* c, u32 index) noexcept nogil:
@@ -104,9 +117,9 @@ cdef bint is_present(Cpu* c, u32 index) noexcept nogil:
         return has_feature(c, FEATURE_X2APIC)
     if SYSENTER_CS <= index <= SYSENTER_EIP:
         return has_feature(c, FEATURE_SEP)
-    if index == PAT:
+    if index == MSR_PAT:
         return has_feature(c, FEATURE_PAT)
-    if index == MTRR_CAP or MTRR_PHYS <= index < MTRR_PHYS + 16 or index == MTRR_DEF_TYPE or fixed_range(index) >= 0:
+    if index == MTRR_CAP or MSR_MTRR_VARIABLE <= index < MSR_MTRR_VARIABLE + 16 or index == MSR_MTRR_DEF_TYPE or fixed_range(index) >= 0:
         return has_feature(c, FEATURE_MTRR)
     if index == MCG_CAP or index == MCG_STATUS:
         return has_feature(c, FEATURE_MCA)
@@ -153,14 +166,14 @@ cdef int read_msr(Cpu* c, u32 index, u64* value) noexcept nogil:
         value[0] = c.misc_enable
     elif index == MTRR_CAP:
         value[0] = 0x508                          # eight variable ranges, fixed ranges, write combining
-    elif MTRR_PHYS <= index < MTRR_PHYS + 16:
-        value[0] = c.mtrr_variable[index - MTRR_PHYS]
+    elif MSR_MTRR_VARIABLE <= index < MSR_MTRR_VARIABLE + 16:
+        value[0] = c.mtrr_variable[index - MSR_MTRR_VARIABLE]
     elif fixed_range(index) >= 0:
         place = fixed_range(index)
         value[0] = c.mtrr_fixed[place]
-    elif index == MTRR_DEF_TYPE:
+    elif index == MSR_MTRR_DEF_TYPE:
         value[0] = c.mtrr_def_type
-    elif index == PAT:
+    elif index == MSR_PAT:
         value[0] = c.pat
     elif index == EFER:
         value[0] = c.efer
@@ -220,7 +233,6 @@ cdef int write_efer(Cpu* c, u64 value) noexcept nogil:
 
 cdef int write_msr(Cpu* c, u32 index, u64 value) noexcept nogil:
     """0, or -1: #GP(0)."""
-    cdef u64 above = ~<u64>0 << c.physical_bits
     if not is_present(c, index):
         return -1
     if index == TIME_STAMP_COUNTER:
@@ -246,22 +258,17 @@ cdef int write_msr(Cpu* c, u32 index, u64 value) noexcept nogil:
             c.sysenter_eip = value
     elif index == MISC_ENABLE:
         c.misc_enable = value
-    elif MTRR_PHYS <= index < MTRR_PHYS + 16:
-        if value & above or (index & 1 and value & 0x7FF) or (not index & 1 and (value & 0xF00 or not memory_type(value & 0xFF))):
+    elif holds_memory_type(index):
+        if not valid_memory_type(c, index, value):
             return -1
-        c.mtrr_variable[index - MTRR_PHYS] = value
-    elif fixed_range(index) >= 0:
-        if not all_types(value, False):
-            return -1
-        c.mtrr_fixed[fixed_range(index)] = value
-    elif index == MTRR_DEF_TYPE:
-        if value & ~<u64>0xCFF or not memory_type(value & 0xFF):
-            return -1
-        c.mtrr_def_type = value
-    elif index == PAT:
-        if not all_types(value, True):
-            return -1
-        c.pat = value
+        if index == MSR_MTRR_DEF_TYPE:
+            c.mtrr_def_type = value
+        elif index == MSR_PAT:
+            c.pat = value
+        elif index < MSR_MTRR_FIXED:
+            c.mtrr_variable[index - MSR_MTRR_VARIABLE] = value
+        else:
+            c.mtrr_fixed[fixed_range(index)] = value
     elif index == EFER:
         return write_efer(c, value)
     elif index == STAR:

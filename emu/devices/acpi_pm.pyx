@@ -125,6 +125,7 @@ cdef class AcpiPm:
         self.power_off = line_output(&self.state.power_off, self)
         self.power_button = line_input(_press, owner, 0, self)
         fields = declare_state("acpi_pm", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
         fields.add("status", "u16", &self.state.status)
         fields.add("enable", "u16", &self.state.enable)
         fields.add("control", "u16", &self.state.control)

@@ -82,6 +82,7 @@ cdef class ApicBus:
         self._keep = []
         self.region = region("lapic", 0x1000, _read, _write, <void*>&self.state, self)
         fields = declare_state("apic_bus", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
         fields.add("current", "i32", &self.state.current)
         self.fields = fields
 

@@ -43,6 +43,7 @@ cdef class DebugExit:
         self.region = region("isa-debug-exit", size, _read, _write, &self.state, self)
         self.request = line_output(&self.state.request, self)
         fields = declare_state("isa-debug-exit", self)
+        fields.cover(&self.state, sizeof(self.state))
         fields.add("requested", "u8", &self.state.requested)
         fields.add("value", "u32", &self.state.value)
         fields.add("request_level", "i32", &self.state.request.level)

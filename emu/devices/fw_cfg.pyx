@@ -2,6 +2,7 @@
 # Source: QEMU's docs/specs/fw_cfg; its traditional interface (a selector and a data port), without DMA and without writing.
 import cython
 
+from emu.base.errors import SnapshotError
 from emu.base.state cimport declare_state
 from emu.base.types cimport u8, u16, u32, u64
 from emu.memory.space cimport Region, region
@@ -61,10 +62,15 @@ cdef class FwCfg:
             self.state.length[<int>key] = <u32>len(data)
             self.state.data[<int>key] = data
         self.region = region("fw_cfg", 2, _read, _write, &self.state, self)
-        fields = declare_state("fw_cfg", self)
+        fields = declare_state("fw_cfg", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
         fields.add("selected", "u16", &self.state.selected)
         fields.add("offset", "u32", &self.state.offset)
         self.fields = fields
+
+    def _validate(self):
+        if self.state.selected < KEYS and self.state.offset > self.state.length[self.state.selected]:
+            raise SnapshotError("fw_cfg.offset", str(self.state.offset), "a place in the selected item")
 
     def reset(self):
         """Selects the signature."""

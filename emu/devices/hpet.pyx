@@ -261,6 +261,13 @@ cdef void _write(void* owner, u64 offset, int size, u64 value) noexcept nogil:
             _write_comparator(hpet, <int>n, offset, size, value)
 
 
+cdef void _restored(void* owner) noexcept nogil:
+    cdef HpetState* hpet = <HpetState*>owner
+    cdef int n
+    for n in range(COMPARATORS):
+        _queue(hpet, &hpet.comparator[n])
+
+
 @cython.final
 cdef class Hpet:
     """The counter (10 ns a tick) and three periodic 64-bit comparators.
@@ -282,6 +289,8 @@ cdef class Hpet:
         self.irq8 = line_output(&self.state.legacy[1], self)
         self.pins = {n: line_output(&self.state.pin[n], self) for n in (20, 21, 22, 23)}
         fields = declare_state("hpet", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
+        fields.when_restored(_restored, &self.state)
         fields.add("config", "u64", &self.state.config)
         fields.add("status", "u64", &self.state.status)
         fields.add("counter", "u64", &self.state.counter)
@@ -337,5 +346,4 @@ cdef class Hpet:
         for n in range(2):
             if self.state.legacy[n].level not in (0, 1):
                 raise SnapshotError(f"hpet.legacy{n}", str(self.state.legacy[n].level), "0 or 1")
-        for n in range(COMPARATORS):
-            _queue(&self.state, &self.state.comparator[n])
+        _restored(&self.state)

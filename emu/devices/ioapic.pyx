@@ -132,6 +132,7 @@ cdef class Ioapic:
         self.state.bus = &bus.state
         self.region = region("ioapic", 0x1000, _read, _write, owner, self)
         fields = declare_state("ioapic", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
         fields.add("index", "u8", &self.state.index)
         fields.add("id", "u32", &self.state.id)
         fields.add("levels", "u32", &self.state.levels)

@@ -39,6 +39,7 @@ cdef class IrqRouter:
         cdef LineOutput output
         self._outputs = []
         fields = declare_state("irq_router", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
         fields.add("asserted", "u32", &self.state.asserted, ROUTER_GSIS)
         for k in range(16):
             fields.add(f"pic{k}", "i32", &self.state.pic[k].level)

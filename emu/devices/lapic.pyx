@@ -615,6 +615,10 @@ cdef void lapic_tpr_write(void* owner, u64 value) noexcept nogil:
     _update(apic)
 
 
+cdef void _restored(void* owner) noexcept nogil:
+    _arm(<LapicState*>owner)
+
+
 @cython.final
 cdef class Lapic:
     """One CPU's local APIC; the first one of a bus belongs to the processor that boots.
@@ -641,6 +645,8 @@ cdef class Lapic:
         self.init = line_output(&apic.init, self)
         self.startup = line_output(&apic.startup, self)
         fields = declare_state(f"lapic{bus.state.count}", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
+        fields.when_restored(_restored, &self.state)
         fields.add("id", "u32", &apic.id)
         fields.add("base", "u64", &apic.base)
         fields.add("tpr", "u32", &apic.tpr)

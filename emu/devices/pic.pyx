@@ -305,6 +305,7 @@ cdef class Pic:
         self.elcr = region("pic elcr", 2, _elcr_read, _elcr_write, owner, self)
         self.output = line_output(&self.state.output, self)
         fields = declare_state("pic", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
         for k in range(2):
             chip = &self.state.chip[k]
             prefix = "slave" if k else "master"

@@ -330,6 +330,7 @@ cdef class Pit:
         self.speaker = region("speaker", 1, _speaker_read, _speaker_write, owner, self)
         self.output = line_output(&self.state.output, self)
         fields = declare_state("pit", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
         for k in range(3):
             channel = &self.state.channel[k]
             prefix = f"channel{k}_"

@@ -519,6 +519,7 @@ cdef class KeyboardController:
     def _declare(self):
         cdef Ps2State* ps2 = &self.state
         fields = declare_state("ps2", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
         for name, address in (
                 ("status", <u64>&ps2.status), ("output", <u64>&ps2.output), ("source", <u64>&ps2.source),
                 ("command", <u64>&ps2.command), ("release", <u64>&ps2.release),

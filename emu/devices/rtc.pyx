@@ -287,6 +287,7 @@ cdef class Rtc:
         self.region = region("rtc", 2, _read, _write, owner, self)
         self.output = line_output(&self.state.output, self)
         fields = declare_state("rtc", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
         fields.add("index", "u8", &self.state.index)
         fields.add("ram", "bytes", &self.state.ram, 128)
         fields.add("next_update_ns", "u64", &self.state.next_update_ns)

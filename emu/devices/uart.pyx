@@ -356,6 +356,7 @@ cdef class Uart:
         self.irq = line_output(&uart.irq, self)
         self.region = region("uart", 8, _read, _write, uart, self)
         fields = declare_state("uart", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
         for name, address in (("interrupt_enable", <u64>&uart.interrupt_enable), ("fifo_control", <u64>&uart.fifo_control),
                               ("line_control", <u64>&uart.line_control), ("modem_control", <u64>&uart.modem_control),
                               ("line_status", <u64>&uart.line_status), ("modem_status", <u64>&uart.modem_status),

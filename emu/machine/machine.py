@@ -2,16 +2,20 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emu.base.errors import EmuError, UsageError
 from emu.base.sizes import as_count, as_memory
+from emu.base.state import StateImage
 from emu.board.pc import Pc, PcOptions
 from emu.boot.identify import read_image
 from emu.boot.load import load
 from emu.boot.plan import CpuFacts, Module, Platform
 from emu.boot.rom import load_rom, rom_places
 from emu.cpu.models import resolve_cpu
+from emu.devices.backend.char import INPUT_BYTES
+from emu.machine.inputs import Inputs
+from emu.machine.snapshot import MachineConfig, Snapshot, components
 
 GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{k}" for k in range(8, 16)))
 SEGMENT_ORDER = ("es", "cs", "ss", "ds", "fs", "gs", "", "", "ldtr", "tr")
@@ -38,10 +42,14 @@ class Exit(NamedTuple):
 
 
 class Serial:
-    """A serial line or debug console as the host sees it."""
+    """A serial line, console or debug console as the host sees it; what is typed enters the machine as an input, at a time of
+    its own."""
 
-    def __init__(self, backend) -> None:
+    def __init__(self, backend, inputs: Inputs, channel: str) -> None:
         self._backend = backend
+        self._inputs = inputs
+        self._channel = channel
+        inputs.channel(channel, backend.feed)
 
     def read(self) -> bytes:
         """What the guest has sent since the last call."""
@@ -49,11 +57,32 @@ class Serial:
 
     def send(self, data: bytes) -> int:
         """Types `data`; gives how many bytes were taken (the rest is to be sent later)."""
-        return self._backend.feed(data)
+        room = INPUT_BYTES - self._backend.waiting - sum(len(waiting) for waiting in self._inputs.waiting(self._channel))
+        taken = bytes(data[:max(room, 0)])
+        if taken:
+            self._inputs.enter(self._channel, taken)
+        return len(taken)
+
+
+class Keyboard:
+    """The keyboard: keys by their names (emu.devices.ps2.KEYS)."""
+
+    def __init__(self, controller, inputs: Inputs) -> None:
+        self._inputs = inputs
+        inputs.channel("keyboard", lambda data: controller.press(data[1:].decode(), data[:1] == b"+"))
+
+    def press(self, key: str, down: bool = True) -> None:
+        """Presses a key, or lets it go."""
+        from emu.devices.ps2 import KEYS
+        if key not in KEYS and key not in ("print_screen", "pause"):
+            raise UsageError("key", repr(key), "the name of a key", "see emu.devices.ps2.KEYS")
+        self._inputs.enter("keyboard", (b"+" if down else b"-") + key.encode())
 
 
 class Machine:
     """An emulated PC.
+
+    `cpu` are its processors, `memory.physical` its memory, `serial` and `console` its lines, `keyboard` its keys.
 
     kernel, image, initrd: paths. memory: bytes, or a text such as "256M". cpu: a model with `,+feature,-feature`. clock:
     "virtual" (idle time is skipped) or "host" (idle time is waited for). seed: of everything random. budget: instructions it
@@ -74,38 +103,66 @@ class Machine:
             raise UsageError("machine", "nothing to boot", "a kernel, an image or a bios")
         if bios is not None and (kernel, image, initrd) != (None, None, None):
             raise UsageError("bios", "beside a kernel, an image or an initrd", "firmware boots from disks")
-        self.model = resolve_cpu(cpu)
-        if not 1 <= cpus <= MAX_CPUS:
-            raise UsageError("cpus", str(cpus), f"1 to {MAX_CPUS}")
-        if cpus > 1 and not self.model.has_apic:
-            raise UsageError("cpus", f"{cpus} processors of model {cpu}", "one: it has no local APIC to start others with",
-                             "choose the model pentium3, v1 or v2")
-        self.clock_mode = clock
-        self.budget = as_count("budget", budget)
-        self.on_triple_fault = on_triple_fault
-        self.no_reboot = no_reboot
-        self.append = append
         data = read_image(path)
         modules = (Module(read_image(initrd), b"", str(initrd)),) if initrd is not None else ()
-        self._seed = seed
+        files = {"kernel": kernel, "image": image, "initrd": initrd, "bios": bios}
+        self.sources = {role: str(file) for role, file in files.items() if file is not None}
         rom = tuple(rom_places(str(path), data)) if bios is not None else ()
-        self.board = Pc(PcOptions(memory, self.model, seed, start_seconds, debug_exit, tuple(disks), rom, tuple(debug_ports), cpus))
-        self.cpu = self.board.cpus
-        self.memory = self.board.memory
-        self.serial = Serial(self.board.serial[0])
-        self.debug_ports = {port: Serial(backend) for port, backend in self.board.debug_consoles.items()}
+        places = tuple((address, len(content)) for address, content in rom)
+        self._assemble(MachineConfig(memory, cpu, clock, seed, as_count("budget", budget), on_triple_fault, debug_exit, no_reboot,
+                                     start_seconds, append, cpus, places, tuple(debug_ports)), tuple(disks), rom, ())
         # a reset boots it again; the files themselves are let go
         self.plan = load_rom(self.model.signature) if rom else self._plan(str(path), data, modules)
+        self.boot()
+
+    def _assemble(self, config: MachineConfig, disks: tuple, rom: tuple, tables: tuple) -> None:
+        """The parts, wired, before anything runs. tables: what another machine of this configuration has as `tables`."""
+        self.config = config
+        self.model = resolve_cpu(config.cpu)
+        if not 1 <= config.cpus <= MAX_CPUS:
+            raise UsageError("cpus", str(config.cpus), f"1 to {MAX_CPUS}")
+        if config.cpus > 1 and not self.model.has_apic:
+            raise UsageError("cpus", f"{config.cpus} processors of model {config.cpu}",
+                             "one: it has no local APIC to start others with", "choose the model pentium3, v1 or v2")
+        self.clock_mode = config.clock
+        self.budget = config.budget
+        self.on_triple_fault = config.on_triple_fault
+        self.no_reboot = config.no_reboot
+        self.disks = disks
+        self.board = Pc(PcOptions(config.memory, self.model, config.seed, config.start_seconds, config.debug_exit, disks, rom,
+                                  config.debug_ports, config.cpus, tables))
+        self.tables = self.board.acpi, self.board.e820
+        self.cpu = self.board.cpus
+        self.memory = self.board.memory
+        self.inputs = Inputs(self.board.clock, self._latest)
+        self.serial = Serial(self.board.serial[0], self.inputs, "serial")
+        self.console = Serial(self.board.console, self.inputs, "console")
+        self.debug_ports = {port: Serial(backend, self.inputs, f"debug {port:#x}")
+                            for port, backend in self.board.debug_consoles.items()}
+        self.keyboard = Keyboard(self.board.ps2, self.inputs)
+        self.state_image = StateImage(components(self))
+        self.recorder: Any = None
         self._slice = SLICE_INSTRUCTIONS
         self._idle_since: int | None = None
         self.idle_ns = 0
+        self.host_cpu_ns = 0
         self.exit: Exit | None = None
-        self.boot()
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Snapshot, config: MachineConfig) -> Machine:
+        """A new machine in the state of `snapshot`; see Snapshot.fork."""
+        machine = cls.__new__(cls)
+        rom = tuple((address, bytes(length)) for address, length in config.rom)      # its bytes lie with the RAM
+        machine._assemble(config, tuple(disk.backend.share() for disk in snapshot.disks), rom, snapshot.tables)
+        machine.plan = snapshot.plan
+        machine.sources = {}
+        snapshot.put_into(machine)
+        return machine
 
     def _plan(self, name, data, modules):
         board = self.board
-        platform = Platform(board.e820, CpuFacts(self.model.has_long_mode, self.model.name), self.append.encode(),
-                            modules, board.acpi.rsdp_address, board.acpi.rsdp, self._seed)
+        platform = Platform(board.e820, CpuFacts(self.model.has_long_mode, self.model.name), self.config.append.encode(),
+                            modules, board.acpi.rsdp_address, board.acpi.rsdp, self.config.seed)
         return load(name, data, platform)
 
     def boot(self) -> None:
@@ -153,6 +210,52 @@ class Machine:
         self.exit = Exit(reason, code, message, self.retired, self.virtual_ns)
         return self.exit
 
+    # ---- states
+
+    def snapshot(self) -> Snapshot:
+        """The whole state as it is now, to be forked, gone back to, or saved to a file; the machine can run on.
+
+        A machine and its snapshot have the same future, bit for bit. Raises UsageError where a disk's file is written."""
+        self._catch_up()
+        self.settle()
+        if self.recorder is not None:
+            self.recorder.snapshot_taken(self)
+        return Snapshot.take(self)
+
+    def settle(self) -> None:
+        """Delivers what is due now, without a further instruction: where a run is cut makes no difference then."""
+        if self.exit is None:
+            self.board.processors.run(self.retired, False)
+
+    def forget_translations(self) -> None:
+        """Empties the TLBs of all CPUs, as taking a snapshot does."""
+        for cpu in self.cpu:
+            cpu.forget_translations()
+
+    def fork(self, count: int = 1) -> list[Machine]:
+        """`count` copies that go on from here, by themselves; memory is shared until somebody writes to it."""
+        snapshot = self.snapshot()
+        return [snapshot.fork() for _ in range(count)]
+
+    def reset_to(self, snapshot: Snapshot) -> None:
+        """Goes back to `snapshot`, of this machine or of one that is built alike; at the cost of what was written since."""
+        if self.recorder is not None:
+            raise UsageError("reset", "of a machine whose inputs are being recorded", mend="end the recording first")
+        self.inputs.clear()
+        self.exit = None
+        self._idle_since = None
+        self.idle_ns = 0
+        snapshot.put_into(self)
+
+    def record(self, path: str, checkpoint: int = 1 << 30) -> None:
+        """Begins to write everything that enters this machine to the file `path`, from which `emu replay` runs it again.
+
+        checkpoint: after so many instructions each the hashes of all parts are noted. Ends with `close`."""
+        from emu.machine.replay import Recorder
+        if self.recorder is not None:
+            raise UsageError("record", "is on already")
+        self.recorder = Recorder(self, str(path), checkpoint)
+
     def request_stop(self) -> None:
         """Makes run_slice return soon; safe from a signal handler or another thread."""
         self.board.processors.request_stop()
@@ -164,25 +267,38 @@ class Machine:
         if self.exit is not None:
             return self.exit
         processors = self.board.processors
-        if self._idle_since is not None:
-            waited = time.monotonic_ns() - self._idle_since
-            due = self.idle_ns if self.idle_ns >= 0 else waited
-            if self.clock_mode == "host":
-                processors.wait(min(waited, due))
-            self._idle_since = None
+        self._catch_up()
         self.idle_ns = 0
         target = processors.retired + (self._slice if instructions is None else instructions)
         if self.budget is not None:
             target = min(target, self.budget)
-        before, started = processors.retired, time.monotonic_ns()
+        before, started, used = processors.retired, time.monotonic_ns(), time.thread_time_ns()
         reason = processors.run(target, self.clock_mode == "virtual")
+        self.host_cpu_ns += time.thread_time_ns() - used
         took, ran = time.monotonic_ns() - started, processors.retired - before
         # with virtual time the slices are the same in every run, so that input enters at the same instruction
         if instructions is None and self.clock_mode == "host" and ran > 100_000 and took > 0:
             self._slice = max(100_000, min(ran * host_ns // took, 1 << 26))
         return self._after(reason)
 
+    def _latest(self) -> int:
+        self._catch_up()
+        return self.board.processors.latest_ns
+
+    def _catch_up(self) -> None:
+        """Lets the host's time that was waited for pass in the machine, where its clock is the host's."""
+        if self._idle_since is not None:
+            waited = time.monotonic_ns() - self._idle_since
+            due = self.idle_ns if self.idle_ns >= 0 else waited
+            if self.clock_mode == "host":
+                self.board.processors.wait(min(waited, due))
+            self._idle_since = None
+
     def _after(self, reason: str) -> Exit | None:
+        if self.inputs.error is not None:
+            raise self.inputs.error
+        if self.recorder is not None:
+            self.recorder.after_slice(self)
         wanted = self.board.requests.take()
         if self.board.debug_exit is not None and "debug exit" in wanted:
             return self._end("debug exit", self.board.debug_exit.exit_code)
@@ -248,8 +364,22 @@ class Machine:
         return {"instructions": self.retired, "virtual_ns": self.virtual_ns, "idle_ns": sum(cpu.idle_ns for cpu in self.cpu),
                 **{name: sum(each[name] for each in counters) for name in counters[0]}, **self.board.processors.counters}
 
+    @property
+    def usage(self) -> dict[str, Any]:
+        """What it has used: instructions, virtual_ns, host_cpu_ns; pages of memory that are its own and that it shares with
+        its snapshots and forks; bytes and operations by device."""
+        runs = self.memory.data_runs()
+        own = self.memory.dirty_runs() if self.memory.image is not None else runs
+        private, held = (sum(count for _, count in each) for each in (own, runs))
+        return {"instructions": self.retired, "virtual_ns": self.virtual_ns, "host_cpu_ns": self.host_cpu_ns,
+                "pages_private": private, "pages_shared": held - private,
+                "serial_bytes": self.board.serial[0].total, "disks": [disk.usage for disk in self.disks]}
+
     def close(self) -> None:
-        """Ends the machine."""
+        """Ends the machine, and the recording of its inputs."""
+        if self.recorder is not None:
+            recorder, self.recorder = self.recorder, None
+            recorder.close(self)
 
     def __enter__(self) -> Machine:
         return self

@@ -1,5 +1,6 @@
 # Guest-physical address space: RAM, ROM and MMIO regions; dirty log, code marks, DMA.
 from emu.base.types cimport u8, u16, u32, u64
+from emu.memory.image cimport RamImage
 
 cdef enum:
     PAGE_SIZE = 4096
@@ -90,12 +91,20 @@ cdef class PhysicalMemory:
     cdef Space space
     cdef readonly u64 ram_bytes
     cdef list _keep
-    cdef void* _ram
-    cdef u64 _ram_map_bytes
+    cdef u8* _ram                    # all pages: RAM, then what the board has added (ROM, other RAM), in order of page_index
     cdef u64 _board_pages            # pages of ROM and RAM that the board has added
+    cdef object _file                # the file of `_ram` where that is mapped shared; None: a private view of `image`
+    cdef readonly RamImage image     # what the dirty log counts from; None: RAM of zeros
+    cdef bint _frozen                # `_ram` still shows `_file` shared, though it belongs to `image` now
+    cdef readonly object fields
     cdef readonly PhysicalBytes physical
     cdef int _insert(self, u64 base, u64 size, u8* host, u64 first_page, bint readonly) except -1
-    cdef Mapping _add(self, u64 base, u64 size, bint readonly)
+    cdef u8* _add(self, u64 base, u64 size, bint readonly) except NULL
+    cdef int own(self) except -1
+    cdef u64 _used_pages(self) noexcept nogil
+    cdef int _map(self, RamImage image) except -1
+    cdef void restore_pages(self) noexcept nogil
+    cdef void _restore_eight(self, u64 page, u64 end) noexcept nogil
 
 
 cdef class PhysicalBytes:

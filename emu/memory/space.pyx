@@ -7,16 +7,20 @@ from libc.string cimport memcpy, memmove, memset, strerror
 
 from emu.base.bits cimport mask_of
 from emu.base.check cimport GUARD_BYTES, check
-from emu.base.errors import ResourceError, UsageError
+from emu.base.errors import ResourceError, SnapshotError, UsageError
+from emu.base.state cimport StateFields, declare_state
 from emu.base.types cimport u8, u64
+from emu.memory.image cimport MemoryFile, RamImage, first_image
 
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* address, size_t length, int protection, int flags, int fd, long offset)
     int munmap(void* address, size_t length)
     int madvise(void* address, size_t length, int advice)
     int mprotect(void* address, size_t length, int protection)
-    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MADV_HUGEPAGE, MADV_DONTNEED
+    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE, MADV_REMOVE
     void* MAP_FAILED
+
+from emu.memory.image import digest_pages, merge_runs
 
 # The PC's map: a window for video at 640 KiB, shadow RAM up to 1 MiB, a hole for devices below 4 GiB.
 VIDEO_BASE = 0xA0000
@@ -34,8 +38,9 @@ cdef class Mapping:
             munmap(self.data - GUARD_BYTES, self.size + 2 * GUARD_BYTES)
 
 
-cdef Mapping map_host(u64 size, str what, bint huge):
-    """`size` bytes of zeros from the host, in pages that cost nothing until they are touched; raises ResourceError."""
+cdef Mapping map_host(u64 size, str what, int fd):
+    """`size` bytes from the host, in pages that cost nothing until they are touched: of the file `fd`, shared, or zeros
+    where that is -1. Raises ResourceError."""
     cdef Mapping mapping = Mapping.__new__(Mapping)
     cdef void* data
     size = (size + PAGE_SIZE - 1) & ~<u64>(PAGE_SIZE - 1)
@@ -46,8 +51,8 @@ cdef Mapping map_host(u64 size, str what, bint huge):
         mprotect(data, GUARD_BYTES, PROT_NONE)
         data = <u8*>data + GUARD_BYTES
         mprotect(<u8*>data + size, GUARD_BYTES, PROT_NONE)
-    if huge:
-        madvise(data, size, MADV_HUGEPAGE)      # advice only: a host without huge pages is slower, not wrong
+    if fd >= 0 and mmap(data, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED:
+        raise ResourceError(what, f"{size} bytes", f"the host refuses: {strerror(errno).decode()}", "use less memory")
     mapping.data = <u8*>data
     mapping.size = size
     return mapping
@@ -166,6 +171,24 @@ cdef void _written(Space* space, Slot* slot, u64 physical, u64 length) noexcept 
         length -= chunk
 
 
+cdef bint _physical_of(Space* space, u64 page, u64* physical) noexcept nogil:
+    cdef int k
+    for k in range(space.slots):
+        if page - space.slot[k].first_page < space.slot[k].size // PAGE_SIZE:
+            physical[0] = space.slot[k].base + (page - space.slot[k].first_page) * PAGE_SIZE
+            return True
+    return False
+
+
+cdef void _page_changed(Space* space, u64 page) noexcept nogil:
+    """Tells the CPUs that all of a page may hold something else now."""
+    cdef u64 physical
+    cdef int k
+    if _physical_of(space, page, &physical):
+        for k in range(space.code_owners):
+            space.code_written[k](space.code_owner[k], physical, PAGE_SIZE)
+
+
 # ---- DMA
 
 cdef bint _host_backed(Space* space, u64 physical, u64 length) noexcept nogil:
@@ -225,8 +248,20 @@ cdef int _store(Space* space, u64 physical, const void* data, u64 length, bint i
     return 0
 
 
+cdef void _clear_pages(u8* host, u64 length) noexcept nogil:
+    """Zeros, without a write to pages that are zeros already."""
+    cdef u64 k
+    cdef u64 at = 0
+    while at < length:
+        for k in range(PAGE_SIZE // 8):
+            if (<u64*>(host + at))[k]:
+                memset(host + at, 0, PAGE_SIZE)
+                break
+        at += PAGE_SIZE
+
+
 cdef void _clear(Space* space, u64 physical, u64 length) noexcept nogil:
-    """Zeros, in host-backed memory; whole pages go back to the host, which gives zeros at the next touch."""
+    """Zeros, in host-backed memory; whole pages go back to the host where they are nobody else's."""
     cdef Slot* slot
     cdef u64 chunk
     cdef u8* host
@@ -242,8 +277,8 @@ cdef void _clear(Space* space, u64 physical, u64 length) noexcept nogil:
             memset(host, 0, chunk)
         else:
             chunk &= ~<u64>(PAGE_SIZE - 1)
-            if madvise(host, chunk, MADV_DONTNEED):
-                memset(host, 0, chunk)
+            if madvise(host, chunk, MADV_REMOVE):       # refused for a private view, whose pages are read from an image
+                _clear_pages(host, chunk)
         _written(space, slot, physical, chunk)
         physical += chunk
         length -= chunk
@@ -373,18 +408,21 @@ cdef class PhysicalMemory:
 
     def __init__(self, ram_bytes):
         cdef Mapping ram, dirty, code_lines
+        cdef StateFields fields
+        cdef MemoryFile file
         if not 0 < ram_bytes <= RAM_LIMIT or ram_bytes % PAGE_SIZE:
             raise UsageError("memory", f"{ram_bytes} bytes", f"a multiple of {PAGE_SIZE} up to {RAM_LIMIT >> 30} GiB")
         self.ram_bytes = ram_bytes
         self._keep = []
         self.space.pages = self.ram_bytes // PAGE_SIZE + <u64>BOARD_PAGES
         self.space.a20_mask = <u64>0xFFFFFFFFFFFFFFFF
-        ram = map_host(self.ram_bytes, "memory", True)
-        dirty = map_host(self.space.pages, "memory (dirty log)", False)
-        code_lines = map_host(self.space.pages * sizeof(u64), "memory (code marks)", False)
+        file = MemoryFile(self.space.pages * PAGE_SIZE)
+        ram = map_host(self.space.pages * PAGE_SIZE, "memory", file.fd)
+        dirty = map_host(self.space.pages, "memory (dirty log)", -1)
+        code_lines = map_host(self.space.pages * sizeof(u64), "memory (code marks)", -1)
         self._keep += [ram, dirty, code_lines]
         self._ram = ram.data
-        self._ram_map_bytes = ram.size
+        self._file = file
         self.space.dirty = dirty.data
         self.space.code_lines = <u64*>code_lines.data
         low = min(ram_bytes, HOLE_BASE)
@@ -396,6 +434,122 @@ cdef class PhysicalMemory:
         self.physical = PhysicalBytes.__new__(PhysicalBytes)
         self.physical._memory = self
         self.physical._low_bytes = low
+        fields = declare_state("memory", self, self._check)
+        fields.add("a20_mask", "u64", &self.space.a20_mask)
+        fields.cover(&self.space, sizeof(Space))
+        fields.derived("map", &self.space, <u64>&self.space.a20_mask - <u64>&self.space)
+        fields.derived("logs and listeners", &self.space.dirty, <u64>&self.space + sizeof(Space) - <u64>&self.space.dirty)
+        self.fields = fields
+
+    def _check(self):
+        if self.space.a20_mask | 1 << 20 != 0xFFFFFFFFFFFFFFFF:
+            raise SnapshotError("memory.a20_mask", f"{self.space.a20_mask:#x}", "all ones, but for bit 20")
+
+    # ---- images
+
+    cdef u64 _used_pages(self) noexcept nogil:
+        return self.ram_bytes // PAGE_SIZE + self._board_pages
+
+    cdef int own(self) except -1:
+        """To be called before anything is written: takes the memory off a file that an image has become."""
+        if self._frozen:
+            self.image.map_private(self._ram)
+            self._frozen = False
+        return 0
+
+    def freeze(self):
+        """All of RAM and ROM as it is now, as an image that never changes; costs no copy but of what changed since the last.
+
+        The dirty log begins anew: whoever runs the CPUs empties their TLBs, so that stores reach it."""
+        if self.image is None:
+            self.image = first_image(self._file, self.space.pages)
+            self._file = None
+            self._frozen = True
+        else:
+            runs = self.dirty_runs()
+            if runs:
+                self.own()
+                self.image = self.image.overlaid(runs, <u64>self._ram)
+                if len(self.image.extents) == 1:
+                    self.image.map_private(self._ram)
+                else:
+                    self.image.map_runs(self._ram, runs)
+        memset(self.space.dirty, 0, self._used_pages())
+        return self.image
+
+    def adopt(self, RamImage image not None):
+        """RAM and ROM become what `image` holds (of a memory of the same size); TLBs are to be emptied, as for `freeze`."""
+        if image.pages != self.space.pages:
+            raise ValueError(f"an image of {image.pages} pages for a memory of {self.space.pages}")
+        if image is self.image:
+            self.own()
+            image.view()
+            self.restore_pages()
+            return
+        self._map(image)
+
+    cdef int _map(self, RamImage image) except -1:
+        cdef u64 page
+        image.map_private(self._ram)
+        self._file = None
+        self._frozen = False
+        self.image = image
+        memset(self.space.dirty, 0, self._used_pages())
+        for page in range(self._used_pages()):
+            if self.space.code_lines[page]:
+                _page_changed(&self.space, page)
+        return 0
+
+    cdef void restore_pages(self) noexcept nogil:
+        """Every page written since the image was taken is made what it was then; the image has been viewed before."""
+        cdef u64 page = 0
+        cdef u64 count = self._used_pages()
+        cdef u8* dirty = self.space.dirty
+        while page < count:
+            if (<u64*>(dirty + page))[0]:
+                self._restore_eight(page, min(page + 8, count))
+            page += 8
+
+    cdef void _restore_eight(self, u64 page, u64 end) noexcept nogil:
+        while page < end:
+            if self.space.dirty[page]:
+                self.space.dirty[page] = 0
+                memcpy(self._ram + page * PAGE_SIZE, self.image._view + page * PAGE_SIZE, PAGE_SIZE)
+                if self.space.code_lines[page]:
+                    _page_changed(&self.space, page)
+            page += 1
+
+    def dirty_runs(self):
+        """The pages written since `image` (or since power-on), by their numbers in an image: a list of (first, number)."""
+        cdef u64 page = 0
+        cdef u64 count = self._used_pages()
+        cdef u64 start
+        cdef u8* dirty = self.space.dirty
+        found = []
+        while page < count:
+            if not dirty[page]:
+                page += 8 if page % 8 == 0 and (<u64*>(dirty + page))[0] == 0 else 1
+                continue
+            start = page
+            while page < count and dirty[page]:
+                page += 1
+            found.append((start, page - start))
+        return found
+
+    def data_runs(self):
+        """The pages that may hold something else than zeros, by their numbers in an image: a list of (first, number)."""
+        if self.image is None:
+            return merge_runs(self._file.data_runs(0, self.space.pages))
+        return merge_runs([*self.image.data_runs(), *self.dirty_runs()])
+
+    def digest(self):
+        """SHA-256 of all RAM and ROM, the same for the same content."""
+        return digest_pages(<u64>self._ram, self.data_runs())
+
+    def address_of_page(self, u64 page):
+        """The physical address of a page by its number in an image; None where it has none (behind the video window)."""
+        cdef u64 physical
+        return physical if _physical_of(&self.space, page, &physical) else None
 
     cdef int _insert(self, u64 base, u64 size, u8* host, u64 first_page, bint readonly) except -1:
         cdef Space* space = &self.space
@@ -411,27 +565,26 @@ cdef class PhysicalMemory:
         space.slots += 1
         return 0
 
-    cdef Mapping _add(self, u64 base, u64 size, bint readonly):
-        cdef Mapping mapping
+    cdef u8* _add(self, u64 base, u64 size, bint readonly) except NULL:
+        cdef u8* data
         if base % PAGE_SIZE or size % PAGE_SIZE or size == 0:
             raise ValueError(f"memory at {base:#x}, {size} bytes, is not made of whole pages")
         if self._board_pages + size // PAGE_SIZE > <u64>BOARD_PAGES:
             raise ValueError(f"memory at {base:#x}, {size} bytes, is more than a board can add")
-        mapping = map_host(size, f"memory at {base:#x}", False)
-        self._insert(base, size, mapping.data, self.ram_bytes // PAGE_SIZE + self._board_pages, readonly)
+        data = self._ram + self._used_pages() * PAGE_SIZE
+        self._insert(base, size, data, self._used_pages(), readonly)
         self._board_pages += size // PAGE_SIZE
-        self._keep.append(mapping)
-        return mapping
+        return data
 
     def add_rom(self, u64 base, bytes data, bint over_ram=False):
         """Adds ROM that holds `data` (whole pages) at `base`; guest stores to it are dropped. ValueError on overlap.
 
         over_ram: RAM that lies there is no overlap; it is gone for good."""
-        cdef Mapping mapping
+        cdef u8* host
         if over_ram and base % PAGE_SIZE == 0 and len(data) % PAGE_SIZE == 0:
             _hide_ram(self, base, len(data))
-        mapping = self._add(base, len(data), True)
-        memcpy(mapping.data, <const u8*>data, mapping.size)
+        host = self._add(base, len(data), True)
+        memcpy(host, <const u8*>data, len(data))
 
     def add_ram(self, u64 base, u64 size):
         """Adds RAM besides the main one (video memory, a device's) at `base`; ValueError on overlap."""
@@ -456,37 +609,23 @@ cdef class PhysicalMemory:
 
     def read(self, u64 physical, int size):
         """What a CPU reads: `size` 1, 2, 4 or 8 bytes at `physical` within one page, MMIO included."""
-        self._check(physical, size)
+        self._check_access(physical, size)
         return space_read(&self.space, physical, size)
 
     def write(self, u64 physical, int size, u64 value):
         """What a CPU writes: `size` 1, 2, 4 or 8 bytes at `physical` within one page, MMIO included."""
-        self._check(physical, size)
+        self._check_access(physical, size)
+        self.own()
         space_write(&self.space, physical, size, value)
 
-    def _check(self, physical, size):
+    def _check_access(self, physical, size):
         if size not in (1, 2, 4, 8) or physical % PAGE_SIZE + size > PAGE_SIZE:
             raise ValueError(f"{size} bytes at {physical:#x} is no access")
 
-    def take_dirty(self):
-        """The physical addresses of all pages written since the last call, in order; clears the log."""
-        cdef int k
-        cdef u64 page, count
-        cdef u8* dirty
-        found = []
-        for k in range(self.space.slots):
-            dirty = self.space.dirty + self.space.slot[k].first_page
-            count = self.space.slot[k].size // PAGE_SIZE
-            page = 0
-            while page < count:
-                if page % 8 == 0 and page + 8 <= count and (<u64*>(dirty + page))[0] == 0:
-                    page += 8
-                    continue
-                if dirty[page]:
-                    dirty[page] = 0
-                    found.append(self.space.slot[k].base + page * PAGE_SIZE)
-                page += 1
-        return found
+    def dirty_pages(self):
+        """The physical addresses of all pages written since `image` (or since power-on), in order."""
+        pages = [self.address_of_page(page) for first, count in self.dirty_runs() for page in range(first, first + count)]
+        return sorted(address for address in pages if address is not None)
 
     @property
     def ram_ranges(self):
@@ -554,6 +693,7 @@ cdef class PhysicalBytes:
         return bytes(data) if isinstance(key, slice) else data[0]
 
     def __setitem__(self, key, value):
+        self._memory.own()
         first, length = self._range(key)
         data = bytes(value) if isinstance(key, slice) else bytes((value,))
         if len(data) != length:
@@ -562,6 +702,7 @@ cdef class PhysicalBytes:
 
     def clear(self, first, length):
         """Makes `length` bytes from `first` on zero; whole pages cost nothing afterwards, as if never touched."""
+        self._memory.own()
         first, length = self._range(slice(first, first + length))
         _clear(&self._memory.space, first, length)
 

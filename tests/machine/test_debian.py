@@ -10,6 +10,8 @@ import pytest
 from emu.image.recipe import pull
 from emu.image.store import Store
 from emu.machine.machine import Machine
+from emu.machine.replay import replay
+from emu.machine.snapshot import Snapshot
 
 PROMPT = r"/ # "
 COMPLAINTS = re.compile(r"Firmware Bug|TSC calibration failed|ACPI (?:BIOS )?(?:Error|Warning)|APIC error|spurious|Oops|BUG:|Call Trace|"
@@ -150,3 +152,25 @@ def test_same_seed_gives_the_same_run_to_the_instruction_whatever_the_load(guest
             process.kill()
             process.wait()
     assert quiet == loaded and re.fullmatch(r"\d+ \d+ [0-9a-f]{64}\n", quiet)
+
+
+def test_debian_is_recorded_forked_saved_and_replayed_to_the_same_ram(guests, tmp_path):
+    session = Session(guests("debian"))
+    machine = session.machine
+    machine.record(str(tmp_path / "log"))
+    session.wait(PROMPT)
+    session.run("echo before > /tmp/file")
+    snapshot = machine.snapshot()
+    identity = snapshot.save(str(tmp_path / "state"))
+    session.run("cat /tmp/file; echo after > /tmp/file; sync")
+    machine.close()
+    assert replay(str(tmp_path / "log")).ram == machine.memory.digest()
+    loaded = Snapshot.load(str(tmp_path / "state"))
+    assert loaded.identity == identity
+    for child in (snapshot.fork(), loaded.fork()):
+        other = Session.__new__(Session)
+        other.machine, other.text = child, ""
+        assert "before" in other.run("cat /tmp/file; echo after > /tmp/file; sync")
+        child.run_slice(instructions=0)
+    machine.reset_to(snapshot)
+    assert machine.memory.digest() == loaded.fork().memory.digest()

@@ -108,7 +108,7 @@ def test_rom_keeps_its_bytes_against_stores_of_the_guest():
     assert not native.dma_pointer(memory.address, 0xFFFF0010, 4, 1)
     assert native.dma_pointer(memory.address, 0xFFFF0010, 4, 0)
     assert memory.read(0xFFFF0010, 4) == 0x13121110
-    assert memory.take_dirty() == []
+    assert memory.dirty_pages() == []
     memory.physical[0xFFFF0010:0xFFFF0012] = b"\x90\x90"
     assert memory.read(0xFFFF0010, 4) == 0x13129090
 
@@ -122,7 +122,7 @@ def test_rom_over_ram_hides_it_and_leaves_the_rest(base, size, left):
     for address, length in left:
         memory.write(address, 1, 0x5A)
         memory.write(address + length - 1, 1, 0xA5)
-    memory.take_dirty()
+    memory.freeze()
     memory.add_rom(base, b"\x33" * size, over_ram=True)
     assert memory.ram_ranges == tuple(left)
     assert memory.physical[base:base + size] == b"\x33" * size
@@ -130,7 +130,7 @@ def test_rom_over_ram_hides_it_and_leaves_the_rest(base, size, left):
     last = left[-1][0] + left[-1][1] - 1
     memory.write(last, 1, 0)
     memory.write(base, 1, 0)
-    assert memory.read(base, 1) == 0x33 and memory.take_dirty() == [last & ~4095]
+    assert memory.read(base, 1) == 0x33 and memory.dirty_pages() == [last & ~4095]
 
 
 def test_rom_over_a_device_is_refused_over_ram_or_not():
@@ -146,7 +146,7 @@ def test_ram_added_by_the_board_is_ram():
     memory.write(0xA0000, 2, 0x741)
     assert memory.physical[0xA0000:0xA0002] == b"A\x07"
     assert (0xA0000, 0x20000) in memory.ram_ranges
-    assert memory.take_dirty() == [0xA0000]
+    assert memory.dirty_pages() == [0xA0000]
 
 
 def test_mmio_sees_offset_and_size_as_the_cpu_gave_them():
@@ -312,11 +312,11 @@ def test_dma_crosses_slots_but_never_reaches_a_device_or_a_hole():
 def test_dma_pointer_is_contiguous_memory_and_marks_pages():
     memory = PhysicalMemory(2 * MIB)
     assert native.dma_pointer(memory.address, 0x1FFF, 2, 0)
-    assert memory.take_dirty() == []
+    assert memory.dirty_pages() == []
     place = native.dma_pointer(memory.address, 0x1FFF, 2, 1)
     native.ctypes.memmove(place, b"xy", 2)
     assert memory.physical[0x1FFF:0x2001] == b"xy"
-    assert memory.take_dirty() == [0x1000, 0x2000]
+    assert memory.dirty_pages() == [0x1000, 0x2000]
 
 
 def test_every_way_of_writing_sets_the_dirty_log_once():
@@ -326,8 +326,9 @@ def test_every_way_of_writing_sets_the_dirty_log_once():
     memory.physical[0x9000:0x9001] = b"c"
     memory.physical[4 * GIB + 5] = 7
     memory.read(0x8000, 8)
-    assert memory.take_dirty() == [0x1000, 0x4000, 0x5000, 0x9000, 4 * GIB]
-    assert memory.take_dirty() == []
+    assert memory.dirty_pages() == [0x1000, 0x4000, 0x5000, 0x9000, 4 * GIB]
+    memory.freeze()
+    assert memory.dirty_pages() == []
 
 
 @given(st.integers(0, 3 * 4096 - 1), st.integers(1, 9000), st.sets(st.integers(0, 255), max_size=20), st.booleans())
@@ -395,13 +396,13 @@ def test_clearing_makes_zeros_of_exactly_its_bytes(first, length):
     listener = native.CodeListener(memory)
     low, size = (0xF0000, 0x20000) if first > 0x10000 else (0, 0x8000)
     memory.physical[low:low + size] = b"\xAA" * size
-    memory.take_dirty()
+    memory.freeze()
     listener.mark(first // 4096, first % 4096 // 64)
     memory.physical.clear(first, length)
     expected = bytearray(b"\xAA" * size)
     expected[first - low:first - low + length] = bytes(length)
     assert memory.physical[low:low + size] == expected
-    assert memory.take_dirty() == (list(range(first & ~0xFFF, first + length, 4096)) if length else [])
+    assert memory.dirty_pages() == (list(range(first & ~0xFFF, first + length, 4096)) if length else [])
     assert bool(listener.told) == bool(length)
 
 

@@ -7,7 +7,9 @@ from libc.string cimport memcpy
 from emu.base.errors import SnapshotError
 from emu.base.line cimport drive, line_output
 from emu.base.state cimport declare_state
-from emu.base.types cimport u8, u32
+from emu.base.types cimport u8, u32, u64
+
+INPUT_BYTES = CHAR_INPUT_BYTES
 
 
 cdef void char_put(CharState* stream, u8 byte) noexcept nogil:
@@ -38,6 +40,9 @@ cdef class CharBackend:
             raise MemoryError()
         self.full = line_output(&self.state.full, self)
         fields = declare_state("char", self, self._validate)
+        fields.cover(&self.state, sizeof(self.state))
+        fields.derived("output", &self.state.output, <u64>&self.state.input[0] - <u64>&self.state.output)
+        fields.derived("output_full", &self.state.output_full, <u64>&self.state.total - <u64>&self.state.output_full)
         fields.add("input", "bytes", &self.state.input[0], CHAR_INPUT_BYTES)
         fields.add("input_head", "u32", &self.state.input_head)
         fields.add("input_tail", "u32", &self.state.input_tail)

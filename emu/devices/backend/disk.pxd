@@ -12,6 +12,25 @@ ctypedef int (*disk_write_fn)(void* owner, u64 offset, const void* data, u64 len
 ctypedef int (*disk_flush_fn)(void* owner) noexcept nogil
 
 
+cdef struct Cluster:
+    int references                       # of leaves
+    u8 data[CLUSTER_BYTES]
+
+
+cdef struct Leaf:
+    int references                       # of overlays
+    Cluster* cluster[LEAF_CLUSTERS]      # NULL untouched, ZERO_CLUSTER, or bytes
+
+
+# What was written over a base. Overlays, their leaves and clusters are shared between disks and images of disks, and
+# copied by whoever writes to one that is not its own alone.
+cdef struct Overlay:
+    int references
+    u64 leaves
+    u64 bytes                            # of its clusters
+    Leaf** leaf
+
+
 cdef struct DiskState:
     u64 bytes                            # capacity, a multiple of 512: the base's size rounded up
     u64 base_bytes
@@ -22,9 +41,7 @@ cdef struct DiskState:
     disk_flush_fn flush
     void* owner
     int fd                               # of a raw file
-    u8*** overlay                        # [cluster / 512][cluster % 512]: NULL untouched, ZERO_CLUSTER, or 4096 bytes
-    u64 leaves
-    u64 overlay_bytes                    # allocated for clusters
+    Overlay* overlay                     # NULL: readonly, or `through`
     u64 overlay_limit_bytes              # writes fail beyond it
     u64 reads                            # operations and bytes since power-on
     u64 read_bytes
@@ -39,9 +56,16 @@ cdef int disk_zero(DiskState* disk, u64 offset, u64 length) noexcept nogil
 cdef int disk_flush(DiskState* disk) noexcept nogil
 
 
+cdef class DiskImage:
+    """A disk's overlay at one moment, never changed."""
+    cdef Overlay* overlay
+    cdef u64 capacity
+
+
 cdef class DiskBackend:
     cdef DiskState state
     cdef object _base
     cdef readonly str name
+    cdef readonly str path               # of a raw file; "" for a blank disk
     cdef int set_base(self, u64 size, disk_read_fn read, disk_write_fn write, disk_flush_fn flush, void* owner,
                       object base) except -1

@@ -136,6 +136,10 @@ cdef void _remap(PciBusState* bus) noexcept nogil:
                 bar.mapped = space_map(bus.space, bar.base, bar.size, bar.read, bar.write, bar.owner) == 0
 
 
+cdef void _function_restored(void* owner) noexcept nogil:
+    _remap((<PciFunction*>owner).bus)
+
+
 # ---- interrupts
 
 cdef void _update_wires(PciBusState* bus) noexcept nogil:
@@ -264,6 +268,7 @@ cdef class PciBus:
         self.reset_request = line_output(&bus.reset, self)
         self.region = region("pci configuration", 8, _read, _write, bus, self)
         fields = declare_state("pci", self)
+        fields.cover(&self.state, sizeof(self.state))
         fields.add("address", "u32", &bus.address)
         fields.add("reset_control", "u8", &bus.reset_control)
         for k in range(PCI_NETS):
@@ -375,6 +380,8 @@ cdef class PciDevice:
         _set_writable(function, PCI_INTERRUPT_LINE, 1, 0xFF)
         _set_writable(function, 0x0C, 1, 0xFF)           # cache line size
         fields = declare_state(f"{name}@{slot:02x}.{number}", self, self._restored)
+        fields.cover(function, sizeof(PciFunction))
+        fields.when_restored(_function_restored, function)
         fields.add("config", "bytes", &function.config[0], 256)
         fields.add("intx", "u8", &function.intx)
         self.fields = fields

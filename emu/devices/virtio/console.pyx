@@ -121,6 +121,7 @@ cdef class VirtioConsole(VirtioDevice):
         self.virtio.config[CONFIG_PORTS] = 1
         self.setup("virtio_console", bus, slot, memory, clock, KIND_CONSOLE, CLASS_COMMUNICATION,
                    1 << FEATURE_SIZE | 1 << FEATURE_EMERGENCY_WRITE, 2, CONFIG_BYTES, LATENCY_NS, _process, &self.state)
+        self._cover(<u64>&self.state, sizeof(ConsoleState))
         self._add("transmitted", "u64", <u64>&self.state.transmitted)
         backend.attach(_input_ready, &self.state, self)
         self.resize(columns, rows)

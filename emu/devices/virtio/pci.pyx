@@ -382,6 +382,7 @@ cdef class VirtioDevice(PciDevice):
         cdef VirtioState* virtio = &self.virtio
         cdef VirtQueue* queue
         fields = self.fields
+        self._cover(<u64>virtio, sizeof(VirtioState))
         self._add("accepted", "u64", <u64>&virtio.accepted)
         self._add("offered_select", "u32", <u64>&virtio.offered_select)
         self._add("accepted_select", "u32", <u64>&virtio.accepted_select)
@@ -408,6 +409,10 @@ cdef class VirtioDevice(PciDevice):
     def _add(self, str name, str kind, u64 address, int count=1):
         cdef StateFields fields = self.fields
         fields.add(name, kind, <void*>address, count)
+
+    def _cover(self, u64 address, u64 size):
+        cdef StateFields fields = self.fields
+        fields.cover(<void*>address, size)
 
     def _restored(self):
         cdef VirtioState* virtio = &self.virtio

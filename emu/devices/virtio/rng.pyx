@@ -81,4 +81,5 @@ cdef class VirtioRng(VirtioDevice):
         self.state.virtio = &self.virtio
         _seed(&self.state, seed)
         self.setup("virtio_rng", bus, slot, memory, clock, KIND_ENTROPY, CLASS_OTHER, 0, 1, 0, LATENCY_NS, _process, &self.state)
+        self._cover(<u64>&self.state, sizeof(RngState))
         self._add("word", "u64", <u64>&self.state.word[0], 4)

@@ -63,9 +63,10 @@ def test_overlay_moves_to_another_disk(tmp_path_factory, steps):
     for kind, offset, length in steps:
         if offset + length <= disk.bytes:
             disk.write(offset, b"w" * length) if kind == "write" else disk.zero(offset, length)
-    other.set_clusters(disk.clusters())
+    frozen = disk.freeze()
+    other.adopt(other.image_of(frozen.clusters()))
     assert other.read(0, disk.bytes) == disk.read(0, disk.bytes)
-    assert list(other.clusters()) == list(disk.clusters())
+    assert list(other.freeze().clusters()) == list(frozen.clusters())
     assert other.overlay_bytes == disk.overlay_bytes
 
 
@@ -112,7 +113,7 @@ def test_bad_clusters_are_refused():
     disk = DiskBackend.blank(1 << 20)
     for bad in ([(1, None)], [(1 << 20, None)], [(0, b"short")], [(-4096, None)], [(0, None), (0, None)]):
         with pytest.raises(SnapshotError):
-            disk.set_clusters(bad)
+            disk.image_of(bad)
 
 
 def test_usage_counts_operations():
@@ -121,3 +122,33 @@ def test_usage_counts_operations():
     disk.read(0, 10)
     assert disk.usage == {"reads": 1, "read_bytes": 10, "writes": 1, "written_bytes": 3}
     assert issubclass(ImageError, EmuError)
+
+
+@settings(max_examples=30, deadline=None)
+@given(steps=st.lists(st.tuples(st.sampled_from(["write", "zero", "freeze", "adopt", "share"]), st.integers(0, 60000), st.integers(0, 9000),
+                                st.integers(0, 7)), max_size=40))
+def test_frozen_images_and_shared_disks_never_change_one_another(steps):
+    disks, expected, frozen = [DiskBackend.blank(65536)], [bytearray(65536)], []
+    for kind, offset, length, which in steps:
+        k = which % len(disks)
+        length = min(length, 65536 - offset)
+        if kind == "write":
+            data = bytes([which + 1]) * length
+            disks[k].write(offset, data)
+            expected[k][offset:offset + length] = data
+        elif kind == "zero":
+            disks[k].zero(offset, length)
+            expected[k][offset:offset + length] = bytes(length)
+        elif kind == "freeze":
+            frozen.append((disks[k].freeze(), bytes(expected[k])))
+        elif kind == "share" and len(disks) < 4:
+            disks.append(disks[k].share())
+            expected.append(bytearray(65536))
+        elif kind == "adopt" and frozen:
+            image, content = frozen[which % len(frozen)]
+            disks[k].adopt(image)
+            expected[k] = bytearray(content)
+        assert [disk.read(0, 65536) for disk in disks] == expected
+    for image, content in frozen:
+        disks[0].adopt(image)
+        assert disks[0].read(0, 65536) == content
