@@ -17,6 +17,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 NATIVE = platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux"
 
 
+def is_amd() -> bool:
+    """Whether the host's processor is AMD's: the x87 unit, MMX transitions and images of the state are held to no other (docs/adr/0006)."""
+    return NATIVE and "AuthenticAMD" in pathlib.Path("/proc/cpuinfo").read_text()
+
+
+AMD = is_amd()
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="emu-straight-") as folder:

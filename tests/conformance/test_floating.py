@@ -44,15 +44,10 @@ def test_results_that_processors_differ_in_are_the_same_on_every_host():
 
 if straight.NATIVE:
     from tests.conformance.floating import Floating
-    from tests.conformance.images import Images, encodings
 
     @pytest.fixture(scope="module")
     def floating():
         return Floating(SEED)
-
-    @pytest.fixture(scope="module")
-    def images():
-        return Images(SEED)
 
     @pytest.mark.parametrize("row", [pytest.param(row, id=name_of(row)) for row in ROWS])
     def test_row_does_what_the_host_does(floating, row):
@@ -62,6 +57,14 @@ if straight.NATIVE:
         found = [describe(finding) for finding in floating.report.findings if finding.row is row]
         assert found == []
         assert floating.report.cases[name_of(row)] >= 800 * SCALE
+
+
+if straight.AMD:
+    from tests.conformance.images import Images, encodings
+
+    @pytest.fixture(scope="module")
+    def images():
+        return Images(SEED)
 
     @pytest.mark.parametrize("name", CODES)
     def test_transcendental_flags_and_special_results_are_the_hosts(name):

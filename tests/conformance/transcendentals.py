@@ -256,7 +256,7 @@ def main(given: list[str]) -> int:
         print(f"{name:8} {out.cases} cases, units off at most: "
               + ", ".join(f"{word} {most:.6f}" for word, most in zip(("nearest", "down", "up", "zero"), out.most)), flush=True)
         lines = out.wrong
-        if straight.NATIVE:
+        if straight.AMD:
             count, most, more = compare_with_host(name, rng, options.cases)
             print(f"         {count} cases beside the host: at most {most:.0f} units apart, {len(more)} disagreements in flags or specials")
             lines = lines + more

@@ -1,15 +1,12 @@
 # Smallest cases of what the host's processor showed to be wrong: x87 and SSE instructions with the state before and after.
-import importlib.util
-
 import numpy as np
 import pytest
 
 from emu.debug.native import compare, differences, host_features
 from emu.debug.native.cases import DATA, new_cases
 from emu.debug.native.guest import EmulatedCpu
-from tests.cpu.float_oracle import NATIVE
+from tests.conformance import straight
 
-HOST = importlib.util.find_spec("emu.debug.native.host") is not None and NATIVE
 ONE, TWO = "0000000000000080ff3f", "00000000000000800040"
 
 # name -> code, what of the FXSAVE image is other than after FNINIT before (offset: hex), and what it holds afterwards. The registers of
@@ -57,7 +54,7 @@ def test_defect(guest, name):
         assert bytes(image[at:at + len(text) // 2]).hex() == text
 
 
-if HOST:
+if straight.AMD:
     @pytest.mark.parametrize("name", CASES)
     def test_host_agrees(guest, name):
         from emu.debug.native.host import NativeCpu
