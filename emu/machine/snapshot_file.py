@@ -67,10 +67,10 @@ class _Writer:
             self.at += done
         return place
 
-    def chunk(self, frame: bytes) -> dict[str, Any]:
-        """Appends a chunk; gives what the manifest says of it."""
+    def chunk(self, frame: bytes, digest: str = "") -> dict[str, Any]:
+        """Appends a chunk; gives what the manifest says of it. digest: its SHA-256, where that is known."""
         place = self.write(frame)
-        return {"at": place, "size": len(frame), "sha256": hashlib.sha256(frame).hexdigest()}
+        return {"at": place, "size": len(frame), "sha256": digest or hashlib.sha256(frame).hexdigest()}
 
     def finish(self) -> None:
         """Makes the file durable, then visible under its name."""
@@ -171,14 +171,15 @@ def _write_ram(writer: _Writer, snapshot: Snapshot, changed: list | None) -> dic
 
     def pack(part):
         found, data = image.pack(part)
-        return found, compress(data) if data else b""
+        frame = compress(data) if data else b""
+        return found, frame, hashlib.sha256(frame).hexdigest()
 
     chunks = []
     kept: list[tuple[int, int]] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for found, frame in pool.map(pack, _split(runs, CHUNK_PAGES)):
+        for found, frame, digest in pool.map(pack, _split(runs, CHUNK_PAGES)):
             if found:
-                chunks.append({"runs": found, **writer.chunk(frame)})
+                chunks.append({"runs": found, **writer.chunk(frame, digest)})
                 kept += found
     zeros = [] if changed is None else _without(changed, merge_runs(kept))
     return {"pages": image.pages, "chunks": chunks, "zeros": zeros}
@@ -346,11 +347,12 @@ def _build(readers: list[_Reader]) -> Snapshot:
         raise newest.bad("damaged: no such size of RAM")
     file, image = new_image(pages)
     with ThreadPoolExecutor(THREADS) as pool:
+        boot = pool.submit(_read_plan, readers[-1])      # beside the RAM: it is long, too
         for reader in reversed(readers):
             _read_ram(reader, file, pages, pool)
         state = json.loads(_whole(newest, manifest["state"]))
         values = {name: {field: _value(value) for field, value in fields.items()} for name, fields in state.items()}
-        plan = _read_plan(readers[-1])
+        plan = boot.result()
         disks = tuple(_read_disk(newest, entry) for entry in manifest["disks"])
         # what of the parents is not used is checked all the same
         for reader in readers[1:]:

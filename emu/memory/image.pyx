@@ -251,29 +251,33 @@ cdef class RamImage:
     def pack(self, runs):
         """The pages of `runs` that are not all zeros: (their runs, their bytes one after the other)."""
         cdef u8* view = self.view()
-        cdef u64 page, first, count
+        cdef u64 page, first, count, total = 0
         cdef u64 at = 0
-        cdef u64 start = 0
-        cdef bint is_zero
-        data = bytearray(sum(count for _, count in runs) * PAGE)
-        cdef u8[::1] out = data
-        found = []
         for first, count in runs:
-            start = page = first
-            while page < first + count:
-                with nogil:
-                    is_zero = page_is_zero(view + page * PAGE)
-                    if not is_zero:
-                        memcpy(&out[at], view + page * PAGE, PAGE)
-                if is_zero:
-                    if page > start:
-                        found.append((start, page - start))
-                    start = page + 1
-                else:
-                    at += PAGE
-                page += 1
-            if page > start:
-                found.append((start, page - start))
+            total += count
+        data = bytearray(total * PAGE)
+        flags = bytearray(total)                 # whether a page is not zeros, by its place in `runs`
+        cdef u8[::1] out = data
+        cdef u8[::1] kept = flags
+        total = 0
+        for first, count in runs:
+            with nogil:
+                for page in range(count):
+                    if not page_is_zero(view + (first + page) * PAGE):
+                        memcpy(&out[at], view + (first + page) * PAGE, PAGE)
+                        kept[total + page] = 1
+                        at += PAGE
+            total += count
+        found = []
+        place = 0
+        for first, count in runs:
+            end = place + count
+            while (start := flags.find(1, place, end)) >= 0:
+                stop = flags.find(0, start, end)
+                stop = end if stop < 0 else stop
+                found.append((first + start - (end - count), stop - start))
+                place = stop
+            place = end
         del out
         return found, memoryview(data)[:at]
 
