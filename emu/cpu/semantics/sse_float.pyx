@@ -59,7 +59,7 @@ cdef int dppd(Cpu* c, Insn* i) noexcept nogil:
 
 
 # The approximations. DEVIATES: processors differ in these from vendor to vendor; here the result is the exact one
-# rounded to 12 significant bits (relative error at most 2^-13; SDM 1 5.5.1 allows 1.5 * 2^-12), the same on every host.
+# cut to 13 significant bits, then rounded to 12 (relative error below 2^-12; SDM 2B allows 1.5 * 2^-12), the same on every host.
 # Denormals count as zeros, tiny results are zeros, MXCSR is neither read nor written (SDM 2B RCPPS, RSQRTPS).
 
 cdef inline u32 twelve_bits(u32 sign, int exponent, u64 significand) noexcept nogil:
