@@ -74,6 +74,12 @@ class HostError(EmuError):
     code = 1
 
 
+class NetworkError(EmuError):
+    """A network that cannot be had: a port that is taken, a library that is missing."""
+
+    code = 3
+
+
 class InternalError(EmuError):
     """A fault of this program."""
 

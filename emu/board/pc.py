@@ -5,7 +5,7 @@ from typing import NamedTuple
 from emu.base.clock import Clock
 from emu.base.errors import UsageError
 from emu.base.pci_routing import FIRST_GSI, INTX_NETS
-from emu.board.wiring import Latch, connect_apic, connect_msi, connect_pic, connect_running
+from emu.board.wiring import Alarm, Latch, connect_apic, connect_msi, connect_pic, connect_running
 from emu.boot.acpi import AcpiBoard, PciWindows, build_tables
 from emu.boot.e820 import RESERVED, E820Entry, build_e820
 from emu.boot.mp import build_mp_tables
@@ -50,12 +50,14 @@ PCI_IRQS = (10, 11, 10, 11)
 SOFT_OFF_TYPE = 0            # as in QEMU, so that kernels written for it power off
 ISA_PORTS_END = 0x400        # what 10-bit ISA cards decode
 ISA_WAIT_NS = 1000           # an 8-bit I/O cycle at 8.33 MHz with its wait states, rounded up
+BALLOON_SLOT = 31           # above all that are counted from below
 COM = ((0x3F8, 4), (0x2F8, 3))
 
 
 class PcOptions(NamedTuple):
     """What a PC is made of. memory_bytes; model of its CPUs; start_seconds: the RTC's time at power-on (Unix); cpus: 1..255;
-    tables: the ACPI tables and memory map of a PC that is wired alike, if there is one already."""
+    tables: the ACPI tables and memory map of a PC that is wired alike, if there is one already; disks: a DiskBackend each, or
+    (DiskBackend, Limits); network: (model, address, Limits) of each card."""
 
     memory_bytes: int
     model: CpuModel
@@ -67,6 +69,8 @@ class PcOptions(NamedTuple):
     debug_consoles: tuple = ()   # ports of debug consoles besides the usual two
     cpus: int = 1
     tables: tuple = ()
+    network: tuple = ()
+    balloon: bool = False
 
 
 class Pc:
@@ -86,6 +90,7 @@ class Pc:
                      for _ in range(options.cpus)]
         boot = self.cpus[0]
         self.requests = latch = Latch(processors)
+        self.alarm = Alarm(clock, latch)
         # --- interrupt controllers
         self.pic = Pic()
         ports.map(0x20, self.pic.master)
@@ -191,8 +196,29 @@ class Pc:
         self.console.full.connect(self.requests.input("output full"))
         self.cards = [HostBridge(bus), IsaBridge(bus), VirtioRng(bus, 2, memory, clock, options.seed),
                       VirtioConsole(bus, 3, memory, clock, self.console)]
+        self.disks = []
         for slot, disk in enumerate(options.disks, 4):
-            self.cards.append(VirtioBlock(bus, slot, memory, clock, disk))
+            backend, limits = disk if isinstance(disk, tuple) else (disk, None)
+            self.disks.append(VirtioBlock(bus, slot, memory, clock, backend, limits=limits))
+        self.cards += self.disks
+        self.balloon = None
+        if options.balloon:
+            from emu.devices.virtio.balloon import VirtioBalloon
+            self.balloon = VirtioBalloon(bus, BALLOON_SLOT, memory, clock)
+            self.cards.append(self.balloon)
+        self.network = [self._network_card(number, *card) for number, card in enumerate(options.network)]
+
+    def _network_card(self, number, model, mac, limits):
+        """Plugs in network card `number`; gives its end of the cable. Only what is used is loaded, so that a start takes no longer."""
+        from emu.devices.backend.net.port import NetPort
+        if model == "e1000":
+            from emu.devices.e1000 import E1000 as Card
+        else:
+            from emu.devices.virtio.net import VirtioNet as Card
+        port = NetPort(self.clock, mac, limits, f"net{number}")
+        port.sent.connect(self.requests.input("frames sent"))
+        self.cards.append(Card(self.pci, 4 + len(self.disks) + number, self.memory, self.clock, port))
+        return port
 
     def _describe(self) -> None:
         """The ACPI tables and the memory map that go with the wiring above."""
@@ -222,7 +248,8 @@ class Pc:
         """Every part that has declared state."""
         parts = [self.clock, self.memory, self.requests, self.processors, *self.cpus, self.pic, self.apic_bus, *self.lapics, self.ioapic,
                  self.router, self.pit, self.rtc, self.hpet, self.pm, self.ps2, *self.serial, *self.uarts,
-                 *self.debug_consoles.values(), self.debug_exit, self.fw_cfg, self.pci, *self.cards, self.console]
+                 *self.debug_consoles.values(), self.debug_exit, self.fw_cfg, self.pci, *self.cards, self.console,
+                 *self.network]
         return [part for part in parts if part is not None]
 
     def reset(self) -> None:

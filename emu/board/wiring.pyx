@@ -1,7 +1,8 @@
 # Where the CPU's port meets the interrupt controllers, and where devices' lines become requests to the machine.
+from emu.base.clock cimport Clock, NEVER, Timer, timer_arm, timer_cancel
 from emu.base.line cimport line_input
 from emu.base.state cimport declare_state
-from emu.base.types cimport u32
+from emu.base.types cimport u32, u64
 from emu.cpu.core cimport Core, Processors
 from emu.devices.apic_bus cimport ApicBus, apic_message_signal
 from emu.devices.lapic cimport Lapic
@@ -80,3 +81,42 @@ cdef class Latch:
         self.state.bits = 0
         self.state.stop_request[0] = 0
         return [name for number, name in enumerate(self.names) if bits >> number & 1]
+
+
+cdef struct AlarmState:
+    Timer timer
+    LatchState* latch
+    int number
+
+
+cdef void _ring(void* owner, u64 now_ns) noexcept nogil:
+    cdef AlarmState* state = <AlarmState*>owner
+    _set(state.latch, state.number, 1)
+
+
+cdef class Alarm:
+    """Stops the CPU at an instant of virtual time, by a request to the machine that `latch.take()` names "alarm".
+
+    It is no part of the machine's state: whoever runs the machine sets it for a run."""
+    cdef AlarmState state
+    cdef Clock clock
+    cdef Latch latch
+
+    def __init__(self, Clock clock not None, Latch latch not None):
+        latch.input("alarm")
+        self.clock, self.latch = clock, latch
+        self.state.latch = &latch.state
+        self.state.number = latch.names.index("alarm")
+        clock.attach(&self.state.timer, _ring, &self.state, self)
+
+    def set(self, at_ns):
+        """Rings at virtual time `at_ns` (ns since power-on, not before now); None: not at all."""
+        if at_ns is None:
+            timer_cancel(&self.clock.state, &self.state.timer)
+        else:
+            timer_arm(&self.clock.state, &self.state.timer, at_ns)
+
+    @property
+    def is_set(self):
+        """Whether it is still to ring."""
+        return self.state.timer.deadline_ns != NEVER

@@ -39,6 +39,7 @@ def _facts():
     yield _tool("dpkg", "dpkg-deb", "emu pull needs it: apt-get install dpkg")
     for tool in ("qemu-system-x86_64", "bochs"):
         yield _tool("peer", tool, f"only to compare with: apt-get install {'bochs' if tool == 'bochs' else 'qemu-system-x86'}")
+    yield _slirp()
     memory = _field("/proc/meminfo", "MemAvailable")
     yield False, "memory", f"{memory} available" if memory else "unknown", ""
     try:
@@ -61,6 +62,17 @@ def _core() -> tuple[bool, str, str, str]:
     except ImportError as error:
         return True, "core", f"cannot be loaded: {error}", "build it: make build"
     return True, "core", os.path.dirname(machine.__file__), ""
+
+
+def _slirp() -> tuple[bool, str, str, str]:
+    from ..base.errors import NetworkError
+    try:
+        from ..devices.backend.net.nat import library_version
+        return False, "libslirp", f"{library_version()}, for --net user", ""
+    except ImportError:
+        return False, "libslirp", "unknown: the core cannot be loaded", ""
+    except NetworkError as error:
+        return False, "libslirp", "not found: no --net user", error.mend
 
 
 def _tool(subject: str, name: str, mend: str) -> tuple[bool, str, str, str]:

@@ -16,14 +16,16 @@ OPTIONS = (
     Option(("--initrd", "-initrd"), "FILE", "initial RAM disk for the kernel"),
     Option(("--append", "-append"), "TEXT", "kernel command line"),
     Option(("--bios", "-bios"), "FILE", "firmware ROM: ends at 1 MiB and at 4 GiB, entered as after power-on"),
-    Option(("--disk", "-drive", "-hda", "-hdb"), "FILE[,OPTIONS]", "disk image; writes are forgotten at the end unless ,commit"),
+    Option(("--disk", "-drive", "-hda", "-hdb"), "FILE[,OPTIONS]",
+           "disk image; writes are forgotten at the end unless ,commit; ,bps=N ,iops=N limit bytes and requests a second"),
     Option(("--memory", "-m"), "SIZE", "RAM, as 256M or 1G (a plain number: MiB); 256M if not given"),
     Option(("--cpus", "-smp"), "N", "number of processors: 1 to 255 (1)"),
     Option(("--cpu", "-cpu"), "MODEL", "processor: 486, pentium3, v1, v2, with ,+feature ,-feature"),
     Option(("--machine", "-machine", "-M"), "KIND", "pc"),
     Option(("--serial", "-serial"), "WHERE", "first serial line: stdio, none, file:FILE"),
     Option(("--display", "-display"), "KIND", "none"),
-    Option(("--net", "-nic", "-net"), "KIND", "none"),
+    Option(("--net", "-nic", "-net"), "KIND[,OPTIONS]",
+           "none, user[,forward=HOST:GUEST], switch=NAME; ,model=virtio|e1000 ,mac=M ,pcap=FILE ,bps=N ,iops=N"),
     Option(("--clock",), "KIND", "virtual: idle time is skipped, runs repeat exactly; host: idle time is waited for"),
     Option(("--seed",), "N", "of everything random in the machine (0)"),
     Option(("--budget",), "N[k|M|G|T]", "stop after exactly N instructions (exit 14)"),
@@ -33,7 +35,8 @@ OPTIONS = (
     Option(("--panic",), "KIND", "exit: end with code 12 when the console shows a kernel panic; ignore"),
     Option(("--on-triple-fault",), "KIND", "report (default), reset, stop"),
     Option(("--device", "-device"), "isa-debug-exit[,iobase=N,iosize=N]",
-           "a port through which the guest ends the run; or isa-debugcon[,iobase=N][,chardev=WHERE]: a port whose bytes go"
+           "a port through which the guest ends the run; or virtio-balloon;"
+           " or isa-debugcon[,iobase=N][,chardev=WHERE]: a port whose bytes go"
            " where --serial could send them (0xe9, stdio)"),
     Option(("--debugcon", "-debugcon"), "WHERE", "the same as --device isa-debugcon,chardev=WHERE"),
     Option(("--no-reboot", "-no-reboot"), "", "end when the guest reboots"),
@@ -53,7 +56,7 @@ OPTIONS = (
     Option(("--paused", "-S"), "", "", "starting paused comes with the gdb stub, which is not there yet"),
     Option(("--detach",), "", "", _LATER_STATES),
     Option(("--name", "-name"), "NAME", "", _LATER_STATES),
-    Option(("-netdev",), "KIND", "", "network devices are not there yet"),
+    Option(("-netdev",), "KIND", "", "give card and network in one: --net user[,model=e1000], as with QEMU's -nic"),
     Option(("-vga",), "KIND", "", "graphics are not there yet"),
     Option(("-enable-kvm",), "", "", "this program never uses KVM"),
     Option(("-accel",), "KIND", "", "this program has no accelerators; --engine chooses how code is run"),
@@ -63,7 +66,6 @@ _LATER_VALUES = {
     "--machine": ({"pc"}, {"microvm": "the microvm machine is not there yet"}),
     "--display": ({"none"}, {"text": "displays are not there yet", "web": "displays are not there yet",
                              "png": "displays are not there yet"}),
-    "--net": ({"none"}, {"user": "network devices are not there yet", "switch": "network devices are not there yet"}),
     "--engine": ({"auto", "interp"}, {"jit": "the translator is not there yet"}),
     "--clock": ({"virtual", "host"}, {}),
     "--panic": ({"exit", "ignore"}, {}),
@@ -76,7 +78,8 @@ _DEBUG_EXIT_PORT, _DEBUG_EXIT_PORTS, _DEBUG_CONSOLE_PORT = 0x501, 2, 0xE9  # QEM
 class RunOptions:
     """What the command line of `emu run` says. memory: bytes or None; script: ("expect" | "send", text) in their order;
     serial: "stdio", "none" or "file:..."; debug_exit: first port and number of ports; debug_consoles: as serial, by port;
-    disks: (path, commit); snapshot, record: where to write; given: the options (by their first names) that were there."""
+    disks: (path, commit, limits); nets: emu.machine.network.Nic of each card;
+    snapshot, record: where to write; given: the options (by their first names) that were there."""
 
     def __init__(self) -> None:
         self.image: str | None = None
@@ -84,7 +87,9 @@ class RunOptions:
         self.bios: str | None = None
         self.initrd: str | None = None
         self.append: str | None = None
-        self.disks: list[tuple[str, bool]] = []
+        self.disks: list[tuple] = []
+        self.nets: list = []
+        self.balloon = False
         self.memory: int | None = None
         self.cpu = "v2"
         self.cpus = 1
@@ -133,7 +138,7 @@ def read_options(arguments: list[str]) -> RunOptions:
                 raise UsageError(name, "needs a value", option.value)
             value = rest.pop(0)
         first = option.names[0]
-        if first in seen and first not in ("--disk", "--expect", "--send", "--nographic", "--device"):
+        if first in seen and first not in ("--disk", "--net", "--expect", "--send", "--nographic", "--device"):
             raise UsageError(name, "was given twice")
         seen.add(first)
         _apply(options, first, name, value)
@@ -178,6 +183,11 @@ def _apply(options: RunOptions, first: str, name: str, value: str) -> None:
             options.serial = _serial(name, value)
         case "--disk":
             options.disks.append(_disk(name, value))
+        case "--net":
+            from ..machine.network import read_nic
+            nic = read_nic(name, value)
+            if nic is not None:
+                options.nets.append(nic)
         case "--device":
             _device(options, name, value)
         case "--debugcon":
@@ -207,8 +217,9 @@ def _serial(name: str, value: str) -> str:
     raise UsageError(name, f"unknown value {value!r}", "stdio, none or file:FILE")
 
 
-def _disk(name: str, value: str) -> tuple[str, bool]:
+def _disk(name: str, value: str) -> tuple:
     path, commit = "", False
+    limits: dict = {}
     for number, part in enumerate(value.split(",")):
         key, equals, text = part.partition("=")
         if number == 0 and not (equals and key in ("file", "format", "if")):
@@ -220,17 +231,28 @@ def _disk(name: str, value: str) -> tuple[str, bool]:
         elif key == "format" and text == "raw" or key == "if" and text in ("virtio", "none", "ide"):
             continue
         else:
-            raise UsageError(name, f"unknown part {part!r}", "FILE[,commit][,format=raw][,if=virtio]")
+            from ..machine.network import take_limit
+            if not (equals and take_limit(name, key, text, limits)):
+                raise UsageError(name, f"unknown part {part!r}", "FILE[,commit][,format=raw][,if=virtio]"
+                                 "[,bps=N][,iops=N][,burst=N][,iops_burst=N]")
     if not path:
         raise UsageError(name, "names no file", "FILE[,commit]")
-    return path, commit
+    if not limits:
+        return path, commit, None
+    from ..devices.throttle import Limits
+    checked = Limits(**limits)
+    checked.check(name)
+    return path, commit, checked
 
 
 def _device(options: RunOptions, name: str, value: str) -> None:
     kind, *parts = value.split(",")
+    if kind in ("virtio-balloon", "virtio-balloon-pci") and not parts:
+        options.balloon = True
+        return
     known = {"isa-debug-exit": ("iobase", "iosize"), "isa-debugcon": ("iobase", "chardev")}.get(kind)
     if known is None:
-        raise UsageError(f"{name} {kind}", "this device is not there", "isa-debug-exit or isa-debugcon")
+        raise UsageError(f"{name} {kind}", "this device is not there", "isa-debug-exit, isa-debugcon or virtio-balloon")
     given = {}
     for part in parts:
         key, _, text = part.partition("=")

@@ -82,7 +82,7 @@ def _machine_arguments(options: RunOptions) -> dict:
         memory = read_memory("memory", record["memory"]) if memory is None else memory
         image = None
     for name, path in (("--kernel", kernel), ("--initrd", initrd), ("--bios", options.bios),
-                       *(("--disk", path) for path, _ in options.disks)):
+                       *(("--disk", path) for path, *_ in options.disks)):
         if path is not None and not os.path.exists(path):
             raise ImageError(path, "no such file", name)
         if path is not None and not os.access(path, os.R_OK):
@@ -90,11 +90,15 @@ def _machine_arguments(options: RunOptions) -> dict:
     if image is None and kernel is None and options.bios is None:
         image = options.disks[0][0]
     clock = _clock(options)
+    for limits in (*(disk[2] for disk in options.disks), *(nic.limits for nic in options.nets)):
+        if limits is not None and limits.clock == "host" and clock == "virtual":
+            raise UsageError("clock=host", "a limit in the host's time, but the machine's time is virtual", mend="give --clock host")
     return {"image": image, "kernel": kernel, "initrd": initrd, "append": append or "",
             "memory": DEFAULT_MEMORY if memory is None else memory, "cpu": options.cpu, "cpus": options.cpus, "clock": clock,
             "seed": options.seed, "budget": options.budget, "on_triple_fault": options.on_triple_fault, "no_reboot": options.no_reboot,
             "bios": options.bios, "debug_exit": options.debug_exit, "debug_ports": tuple(options.debug_consoles),
-            "disks": tuple(_open_disk(path, commit) for path, commit in options.disks)}
+            "net": tuple(options.nets), "balloon": options.balloon,
+            "disks": tuple((_open_disk(path, commit), limits) for path, commit, limits in options.disks)}
 
 
 def _open_disk(path: str, commit: bool):
@@ -308,6 +312,8 @@ def _carry(machine, options: RunOptions, script: Script, interrupts: Interrupts,
             left = max(0.0, deadline - time.monotonic())
             wait = left if wait is None else min(wait, left)
         watched = [interrupts.descriptor] + ([0] if typed.wanted else [])
+        if idle_ns:
+            watched += machine.descriptors()
         ready = select.select(watched, [], [], wait)[0]
         if 0 in ready:
             asked = typed.read()

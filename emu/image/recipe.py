@@ -87,7 +87,8 @@ def build_initramfs(recipe: Recipe, release: str, busybox: bytes, kernel_files: 
     tree.link("bin/init", "busybox")
     tree.file("etc/hostname", recipe.name.encode() + b"\n")
     for source in sorted((_RECIPES / "initramfs").iterdir()):
-        tree.file(f"etc/{source.name}", source.read_bytes(), 0o755 if source.name == "rcS" else 0o644)
+        data = source.read_bytes()
+        tree.file(f"etc/{source.name}", data, 0o755 if data.startswith(b"#!") else 0o644)
     files = {found[1]: data for path, data in kernel_files.items() if (found := _MODULE_PATH.match(path))}
     builtin = {modules.module_name(line) for path, data in kernel_files.items() if _BUILTIN_PATH.match(path)
                for line in data.decode("ascii", "replace").splitlines()}

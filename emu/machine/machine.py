@@ -1,6 +1,7 @@
 # One machine: build, boot, run, reset, and why a run ended.
 from __future__ import annotations
 
+import select
 import time
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from emu.boot.rom import load_rom, rom_places
 from emu.cpu.models import resolve_cpu
 from emu.devices.backend.char import INPUT_BYTES
 from emu.machine.inputs import Inputs
+from emu.machine.network import Nic, choose_mac, plug_in, read_nic
 from emu.machine.snapshot import MachineConfig, Snapshot, components
 
 GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{k}" for k in range(8, 16)))
@@ -89,12 +91,16 @@ class Machine:
     may retire in all, a number or a text such as "5G". on_triple_fault: report, reset or stop. bios: path of a ROM image that
     is mapped below 1 MiB and below 4 GiB and entered as after power-on, in place of a kernel or image. debug_ports: ports of
     debug consoles (isa-debugcon); what the guest has written to one is read from `debug_ports[port]`. cpus: 1..255
-    processors, all of that model; `machine.cpu[k]` is one. Raises EmuError subclasses for what cannot be.
+    processors, all of that model; `machine.cpu[k]` is one. disks: DiskBackends, or (DiskBackend, Limits). net: "none", a text
+    such as "user,forward=8080:80" (see emu.machine.network), a Nic, or several of them. balloon: whether there is a virtio
+    balloon (`board.balloon`). Raises EmuError subclasses for what cannot be.
+
+    Where a card is on the host's network, idle time is waited for while a connection is open or a forward listened to.
     """
 
     def __init__(self, kernel=None, image=None, initrd=None, append="", disks=(), memory=256 << 20, cpu="v2",
                  clock="virtual", seed=0, budget=None, on_triple_fault="report", debug_exit=None, no_reboot=False,
-                 start_seconds=START_SECONDS, bios=None, debug_ports=(), cpus=1) -> None:
+                 start_seconds=START_SECONDS, bios=None, debug_ports=(), cpus=1, net="none", balloon=False) -> None:
         if clock not in ("virtual", "host"):
             raise UsageError("clock", repr(clock), "virtual or host")
         memory = as_memory("memory", memory)
@@ -108,14 +114,22 @@ class Machine:
         files = {"kernel": kernel, "image": image, "initrd": initrd, "bios": bios}
         self.sources = {role: str(file) for role, file in files.items() if file is not None}
         rom = tuple(rom_places(str(path), data)) if bios is not None else ()
+        nics = _nics(net)
         places = tuple((address, len(content)) for address, content in rom)
         self._assemble(MachineConfig(memory, cpu, clock, seed, as_count("budget", budget), on_triple_fault, debug_exit, no_reboot,
-                                     start_seconds, append, cpus, places, tuple(debug_ports)), tuple(disks), rom, ())
+                                     start_seconds, append, cpus, places, tuple(debug_ports)), tuple(disks), rom, (), nics, balloon)
         # a reset boots it again; the files themselves are let go
         self.plan = load_rom(self.model.signature) if rom else self._plan(str(path), data, modules)
+        try:
+            for nic, port in zip(nics, self.board.network):
+                self.cables.append(plug_in(nic, port, start_seconds))
+        except BaseException:
+            self.close()
+            raise
         self.boot()
 
-    def _assemble(self, config: MachineConfig, disks: tuple, rom: tuple, tables: tuple) -> None:
+    def _assemble(self, config: MachineConfig, disks: tuple, rom: tuple, tables: tuple, nics: tuple[Nic, ...] = (),
+                  balloon: bool = False) -> None:
         """The parts, wired, before anything runs. tables: what another machine of this configuration has as `tables`."""
         self.config = config
         self.model = resolve_cpu(config.cpu)
@@ -128,9 +142,13 @@ class Machine:
         self.budget = config.budget
         self.on_triple_fault = config.on_triple_fault
         self.no_reboot = config.no_reboot
-        self.disks = disks
+        self.disks = tuple(disk[0] if isinstance(disk, tuple) else disk for disk in disks)
+        cards = tuple((nic.model, choose_mac(nic, number), nic.limits) for number, nic in enumerate(nics))
+        self._unsaved = "network cards" if nics else "a balloon" if balloon else ""
+        if any(isinstance(disk, tuple) and disk[1] is not None for disk in disks):
+            self._unsaved = "disks with limits"
         self.board = Pc(PcOptions(config.memory, self.model, config.seed, config.start_seconds, config.debug_exit, disks, rom,
-                                  config.debug_ports, config.cpus, tables))
+                                  config.debug_ports, config.cpus, tables, cards, balloon))
         self.tables = self.board.acpi, self.board.e820
         self.cpu = self.board.cpus
         self.memory = self.board.memory
@@ -144,7 +162,10 @@ class Machine:
         self.recorder: Any = None
         self._slice = SLICE_INSTRUCTIONS
         self._idle_since: int | None = None
+        self._is_paced = clock == "host"                     # whether idle time passes as the host's does
         self.idle_ns = 0
+        self._is_paced = config.clock == "host"              # whether idle time passes as the host's does
+        self.cables: list = []
         self.host_cpu_ns = 0
         self.exit: Exit | None = None
 
@@ -216,11 +237,16 @@ class Machine:
         """The whole state as it is now, to be forked, gone back to, or saved to a file; the machine can run on.
 
         A machine and its snapshot have the same future, bit for bit. Raises UsageError where a disk's file is written."""
+        self._refuse_unsaved("snapshot")
         self._catch_up()
         self.settle()
         if self.recorder is not None:
             self.recorder.snapshot_taken(self)
         return Snapshot.take(self)
+
+    def _refuse_unsaved(self, what: str) -> None:
+        if self._unsaved:
+            raise UsageError(what, f"of a machine with {self._unsaved}", "a saved machine's configuration does not hold them yet")
 
     def settle(self) -> None:
         """Delivers what is due now, without a further instruction: where a run is cut makes no difference then."""
@@ -252,6 +278,7 @@ class Machine:
 
         checkpoint: after so many instructions each the hashes of all parts are noted. Ends with `close`."""
         from emu.machine.replay import Recorder
+        self._refuse_unsaved("record")
         if self.recorder is not None:
             raise UsageError("record", "is on already")
         self.recorder = Recorder(self, str(path), checkpoint)
@@ -269,11 +296,13 @@ class Machine:
         processors = self.board.processors
         self._catch_up()
         self.idle_ns = 0
+        if self.cables:
+            self._exchange()
         target = processors.retired + (self._slice if instructions is None else instructions)
         if self.budget is not None:
             target = min(target, self.budget)
         before, started, used = processors.retired, time.monotonic_ns(), time.thread_time_ns()
-        reason = processors.run(target, self.clock_mode == "virtual")
+        reason = processors.run(target, not self._is_paced)
         self.host_cpu_ns += time.thread_time_ns() - used
         took, ran = time.monotonic_ns() - started, processors.retired - before
         # with virtual time the slices are the same in every run, so that input enters at the same instruction
@@ -290,9 +319,31 @@ class Machine:
         if self._idle_since is not None:
             waited = time.monotonic_ns() - self._idle_since
             due = self.idle_ns if self.idle_ns >= 0 else waited
-            if self.clock_mode == "host":
+            if self._is_paced:
                 self.board.processors.wait(min(waited, due))
             self._idle_since = None
+
+    def _exchange(self) -> None:
+        """Carries frames over the cables; with virtual time, waits for the host only while something may come from there."""
+        for cable in self.cables:
+            cable.exchange()
+        self._is_paced = self.clock_mode == "host" or any(cable.is_active for cable in self.cables)
+
+    def run_window(self, until_ns: int) -> Exit | None:
+        """Runs until virtual time `until_ns` exactly, waiting for nothing; an Exit when the machine has stopped before that.
+
+        What was sent lies in its ports then (`board.network`): machines that run in windows of a switch's latency, with the
+        switch's `exchange` in between, see each other's frames at the same instants in every run.
+        """
+        alarm = self.board.alarm
+        if self.exit is None and until_ns > self.virtual_ns:
+            alarm.set(until_ns)
+            while self.exit is None and alarm.is_set:
+                target = self.retired + SLICE_INSTRUCTIONS
+                self._after(self.board.processors.run(target if self.budget is None else min(target, self.budget), True))
+            alarm.set(None)
+            self.idle_ns, self._idle_since = 0, None
+        return self.exit
 
     def _after(self, reason: str) -> Exit | None:
         if self.inputs.error is not None:
@@ -353,16 +404,20 @@ class Machine:
                 return Exit("matched", 0, "", self.retired, self.virtual_ns)
             if ended is not None:
                 return ended
-            if self.idle_ns < 0 or (goal is not None and self.retired >= goal):
+            if (self.idle_ns < 0 and not self._is_paced) or (goal is not None and self.retired >= goal):
                 return None
             if self.idle_ns:
-                time.sleep(self.idle_ns / 1e9)
+                select.select(self.descriptors(), [], [], self.idle_ns / 1e9 if self.idle_ns > 0 else None)
 
     def stats(self) -> dict:
         """Counters of the run so far."""
         counters = [cpu.counters for cpu in self.cpu]
         return {"instructions": self.retired, "virtual_ns": self.virtual_ns, "idle_ns": sum(cpu.idle_ns for cpu in self.cpu),
                 **{name: sum(each[name] for each in counters) for name in counters[0]}, **self.board.processors.counters}
+
+    def descriptors(self) -> list[int]:
+        """What to wait for besides `idle_ns`: each becomes readable when the next slice has something to do."""
+        return [cable.watch() for cable in self.cables if cable.is_active]
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -371,12 +426,20 @@ class Machine:
         runs = self.memory.data_runs()
         own = self.memory.dirty_runs() if self.memory.image is not None else runs
         private, held = (sum(count for _, count in each) for each in (own, runs))
+        devices = {port.name: port.usage for port in self.board.network}
+        devices.update((f"disk{number}", disk.usage) for number, disk in enumerate(self.board.disks))
+        if self.board.balloon is not None:
+            devices["balloon"] = self.board.balloon.usage
         return {"instructions": self.retired, "virtual_ns": self.virtual_ns, "host_cpu_ns": self.host_cpu_ns,
                 "pages_private": private, "pages_shared": held - private,
-                "serial_bytes": self.board.serial[0].total, "disks": [disk.usage for disk in self.disks]}
+                "serial_bytes": self.board.serial[0].total, "disks": [disk.usage for disk in self.disks],
+                "devices": devices}
 
     def close(self) -> None:
-        """Ends the machine, and the recording of its inputs."""
+        """Ends the machine, and the recording of its inputs; cables are pulled, captures and sockets closed."""
+        for cable in self.cables:
+            cable.close()
+        self.cables = []
         if self.recorder is not None:
             recorder, self.recorder = self.recorder, None
             recorder.close(self)
@@ -386,3 +449,13 @@ class Machine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _nics(net) -> tuple[Nic, ...]:
+    """The cards that the argument `net` of Machine stands for."""
+    found = []
+    for wanted in (net,) if isinstance(net, (str, Nic)) else net:
+        nic = read_nic("net", wanted) if isinstance(wanted, str) else wanted
+        if nic is not None:
+            found.append(nic)
+    return tuple(found)

@@ -68,6 +68,8 @@ cdef void space_write(Space* space, u64 physical, int size, u64 value) noexcept 
 cdef int dma_read(Space* space, u64 physical, void* data, u64 length) noexcept nogil
 cdef int dma_write(Space* space, u64 physical, const void* data, u64 length) noexcept nogil
 cdef u8* dma_pointer(Space* space, u64 physical, u64 length, bint write) noexcept nogil   # contiguous, or NULL; write: marks dirty now
+# Makes RAM read as zeros and gives its whole pages back to the host (a balloon's pages); -1 where not all of it is RAM.
+cdef int dma_discard(Space* space, u64 physical, u64 length) noexcept nogil
 
 
 # Maps and unmaps MMIO while the machine runs (PCI BARs, programmed by the guest): 0, or -1 where [base, base + size) is

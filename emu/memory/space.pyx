@@ -284,6 +284,20 @@ cdef void _clear(Space* space, u64 physical, u64 length) noexcept nogil:
         length -= chunk
 
 
+cdef int dma_discard(Space* space, u64 physical, u64 length) noexcept nogil:
+    cdef int k
+    if not _host_backed(space, physical, length):
+        space.dropped += 1
+        return -1
+    for k in range(space.slots):
+        if (space.slot[k].readonly and physical < space.slot[k].base + space.slot[k].size
+                and space.slot[k].base < physical + length):
+            space.dropped += 1
+            return -1
+    _clear(space, physical, length)
+    return 0
+
+
 cdef u8* dma_pointer(Space* space, u64 physical, u64 length, bint write) noexcept nogil:
     cdef Slot* slot = find_slot(space, physical)
     if slot == NULL or slot.size - (physical - slot.base) < length or (write and slot.readonly):

@@ -41,7 +41,7 @@ def test_qemu_spellings_mean_the_same():
                           " -monitor none".split() + ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-drive",
                                                       "file=d,format=raw,if=virtio"])
     assert vars(ours) == vars(theirs)
-    assert ours.debug_exit == (0xF4, 4) and ours.disks == [("d", False)] and ours.memory == 64 << 20
+    assert ours.debug_exit == (0xF4, 4) and ours.disks == [("d", False, None)] and ours.memory == 64 << 20
 
 
 def test_debug_exit_has_the_defaults_of_qemu():
@@ -76,12 +76,12 @@ def test_expect_and_send_keep_their_order():
 
 @pytest.mark.parametrize("arguments", [["--disk", "d,commit"], ["--disk", "d,rw"], ["-drive", "file=d,rw"]])
 def test_disk_is_committed_only_where_asked_for(arguments):
-    assert read_options(arguments).disks == [("d", True)]
+    assert read_options(arguments).disks == [("d", True, None)]
 
 
 @pytest.mark.parametrize("arguments, what", [
     (["--gdb", "1234"], "gdb stub"), (["-s"], "gdb stub"), (["-S"], "paused"), (["--detach"], "background"),
-    (["--engine", "jit"], "translator"), (["--net", "user,forward=80:80"], "network"), (["--net", "switch=a"], "network"),
+    (["--engine", "jit"], "translator"), (["-netdev", "user,id=n"], "--net"),
     (["--share", "a:b"], "shared directories"), (["--display", "text"], "displays"), (["--display", "png:x"], "displays"),
     (["--display", "web"], "displays"), (["--machine", "microvm"], "microvm"), (["--serial", "pty"], "serial line"),
     (["--serial", "unix:/x"], "serial line"), (["--name", "x"], "background"),
@@ -128,3 +128,40 @@ def test_help_names_every_option_that_works():
     text = help_text()
     for option in OPTIONS:
         assert all((name in text) is not bool(option.later) for name in option.names if name.startswith("--"))
+
+
+def test_cards_are_read_with_their_cables():
+    options = read_options(["--net", "user,forward=8080:80,forward=udp:53:5353,model=e1000,mac=52:54:00:0:0:1,bps=10M,burst=1k",
+                            "-nic", "switch=lan,pcap=f.pcap", "--net", "none"])
+    first, second = options.nets
+    assert (first.kind, first.model, first.mac) == ("user", "e1000", "52:54:00:0:0:1")
+    assert first.forwards == ((8080, 80, False), (53, 5353, True)) and first.limits[:3] == (10 ** 7, 0, 1000)
+    assert (second.kind, second.switch, second.model, second.pcap) == ("switch", "lan", "virtio", "f.pcap")
+
+
+def test_cards_in_qemus_words_mean_the_same():
+    assert (read_options(["-nic", "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22"]).nets
+            == read_options(["--net", "user,forward=2222:22"]).nets)
+
+
+@pytest.mark.parametrize("value", ["", "users", "user=1", "switch", "switch=", "user,forward=80", "user,forward=0:80",
+                                   "user,forward=80:65536",
+                                   "user,forward=tcp:0.0.0.0:80-:80", "switch=a,forward=1:2", "user,model=ne2k", "user,mac=1",
+                                   "user,mac=01:00:5e:00:00:01", "user,pcap=", "user,bps=0", "user,bps=x", "user,bps=1.5M",
+                                   "user,burst=5", "user,clock=sun,bps=1", "user,bps=999999999999"])
+def test_impossible_card_is_refused(value):
+    with pytest.raises(UsageError) as caught:
+        read_options(["--net", value])
+    assert caught.value.code == 2
+
+
+def test_limits_of_a_disk_are_read_and_checked():
+    (path, commit, limits), = read_options(["--disk", "d,commit,bps=10M,iops=100,burst=2M"]).disks
+    assert (path, commit, limits[:4]) == ("d", True, (10 ** 7, 100, 2 * 10 ** 6, 0))
+    for part in ("bps=", "iops=-1", "burst=1M", "iops_burst=3"):
+        with pytest.raises(UsageError):
+            read_options(["--disk", f"d,{part}"])
+
+
+def test_balloon_is_a_device():
+    assert read_options(["--device", "virtio-balloon"]).balloon and read_options(["-device", "virtio-balloon-pci"]).balloon

@@ -16,6 +16,7 @@ from emu.base.state import StateFields
 from emu.devices.apic_bus import ApicBus
 from emu.devices.backend.char import CharBackend
 from emu.devices.backend.disk import DiskBackend
+from emu.devices.backend.net.port import NetPort
 from emu.devices.pci.bus import PciBus
 from emu.memory.ports import Ports
 from emu.memory.space import PhysicalMemory, Region
@@ -47,6 +48,10 @@ class Parts:
         return CharBackend()
 
     @functools.cached_property
+    def cable(self):
+        return NetPort(self.clock)
+
+    @functools.cached_property
     def disk(self):
         return DiskBackend.blank(1 << 20)
 
@@ -62,6 +67,7 @@ DEVICES = {
     "apic_bus.ApicBus": lambda make, parts: parts.apic_bus,
     "debug_exit.DebugExit": lambda make, parts: make(),
     "debug_port.DebugPort": lambda make, parts: make(parts.stream),
+    "e1000.E1000": lambda make, parts: make(parts.pci, 4, parts.memory, parts.clock, parts.cable),
     "fw_cfg.FwCfg": lambda make, parts: make({0: b"QEMU", 5: b"\1\0"}),
     "hpet.Hpet": lambda make, parts: make(parts.clock),
     "ioapic.Ioapic": lambda make, parts: make(parts.apic_bus),
@@ -75,8 +81,10 @@ DEVICES = {
     "ps2.KeyboardController": lambda make, parts: make(parts.clock),
     "rtc.Rtc": lambda make, parts: make(parts.clock, 1_700_000_000),
     "uart.Uart": lambda make, parts: make(parts.clock, parts.stream),
+    "virtio.balloon.VirtioBalloon": lambda make, parts: make(parts.pci, 4, parts.memory, parts.clock),
     "virtio.block.VirtioBlock": lambda make, parts: make(parts.pci, 4, parts.memory, parts.clock, parts.disk),
     "virtio.console.VirtioConsole": lambda make, parts: make(parts.pci, 4, parts.memory, parts.clock, parts.stream),
+    "virtio.net.VirtioNet": lambda make, parts: make(parts.pci, 4, parts.memory, parts.clock, parts.cable),
     "virtio.rng.VirtioRng": lambda make, parts: make(parts.pci, 4, parts.memory, parts.clock),
 }
 

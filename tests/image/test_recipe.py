@@ -13,7 +13,7 @@ from emu.image.store import Store
 from .test_cpio import read
 from .test_modules import module
 
-MODULES = "virtio_pci virtio_rng virtio_blk virtio_console virtio_net ext4".split()
+MODULES = "virtio_pci virtio_rng virtio_blk virtio_console virtio_net virtio_balloon e1000 ext4".split()
 
 
 def nothing(fraction, text):

@@ -8,8 +8,11 @@ from emu.base.errors import UsageError
 from emu.base.types cimport u8, u16, u32, u64
 from emu.devices.backend.disk cimport DiskBackend, DiskState, SECTOR_BYTES, disk_flush, disk_read, disk_write, disk_zero
 from emu.devices.pci.bus cimport PciBus
-from emu.devices.virtio.pci cimport VirtioDevice, VirtioState
-from emu.devices.virtio.queue cimport Chain, chain_read, chain_write, queue_pop, queue_push
+from emu.devices.throttle cimport (ThrottleState, throttle_charge, throttle_declare, throttle_reset, throttle_set, throttle_usage,
+                                   throttle_wait)
+from emu.devices.throttle import Limits
+from emu.devices.virtio.pci cimport PROCESS_LATER, VirtioDevice, VirtioState
+from emu.devices.virtio.queue cimport Chain, chain_read, chain_write, queue_pop, queue_push, queue_unpop
 from emu.memory.space cimport PhysicalMemory, Space, dma_pointer, dma_read, dma_write
 
 cdef enum:
@@ -85,6 +88,7 @@ cdef packed struct ZeroRange:
 cdef struct BlockState:
     VirtioState* virtio
     DiskState* disk
+    ThrottleState throttle
     u8 identity[IDENTITY_BYTES]
 
 
@@ -195,6 +199,7 @@ cdef int _process(void* owner, int index) noexcept nogil:
     cdef BlockState* block = <BlockState*>owner
     cdef VirtioState* virtio = block.virtio
     cdef u64 moved = 0
+    cdef u64 before, wait
     cdef u32 written
     cdef u8 answer
     cdef int _done, status
@@ -202,10 +207,17 @@ cdef int _process(void* owner, int index) noexcept nogil:
         status = queue_pop(&virtio.queue[index], virtio.space, &virtio.chain)
         if status <= 0:
             return status
+        wait = throttle_wait(&block.throttle, virtio.clock.now_ns)
+        if wait:
+            queue_unpop(&virtio.queue[index])
+            virtio.later_ns = wait
+            return PROCESS_LATER
         written = 0
+        before = block.disk.read_bytes + block.disk.written_bytes
         status = _serve(block, &moved, &written)
         if status < 0:
             return -1
+        throttle_charge(&block.throttle, virtio.clock.now_ns, block.disk.read_bytes + block.disk.written_bytes - before)
         answer = <u8>status
         if chain_write(&virtio.chain, virtio.space, virtio.chain.writable_bytes - 1, &answer, 1):
             return -1
@@ -216,14 +228,20 @@ cdef int _process(void* owner, int index) noexcept nogil:
     return 1
 
 
+cdef void _device_reset(void* owner) noexcept nogil:
+    throttle_reset(&(<BlockState*>owner).throttle)
+
+
 @cython.final
 cdef class VirtioBlock(VirtioDevice):
-    """A disk over `backend`; `identity` (at most 20 ASCII characters) is what the driver sees as its serial number."""
+    """A disk over `backend`; `identity` (at most 20 ASCII characters) is what the driver sees as its serial number.
+
+    limits: how many bytes and requests a second it serves (emu.devices.throttle.Limits)."""
     cdef BlockState state
     cdef DiskBackend _backend
 
     def __init__(self, PciBus bus not None, int slot, PhysicalMemory memory not None, Clock clock not None,
-                 DiskBackend backend not None, str identity="emu"):
+                 DiskBackend backend not None, str identity="emu", limits=None):
         cdef BlockState* block = &self.state
         cdef Config config
         cdef bytes name
@@ -231,7 +249,11 @@ cdef class VirtioBlock(VirtioDevice):
             raise UsageError("disk", repr(identity), f"a serial number of at most {IDENTITY_BYTES} ASCII characters")
         name = identity.encode()
         memcpy(&block.identity[0], <const u8*>name, len(name))
+        limits = limits or Limits()
+        limits.check("disk")
+        throttle_set(&block.throttle, limits, clock.state.now_ns)
         self._backend = backend
+        self.virtio.device_reset = _device_reset
         block.virtio = &self.virtio
         block.disk = &backend.state
         memset(&config, 0, sizeof(Config))
@@ -254,6 +276,12 @@ cdef class VirtioBlock(VirtioDevice):
         memcpy(&self.virtio.config[0], &config, sizeof(Config))
         self.setup("virtio_block", bus, slot, memory, clock, KIND_BLOCK, CLASS_STORAGE, features, 1, CONFIG_BYTES,
                    LATENCY_NS, _process, block)
+        throttle_declare(&block.throttle, self.fields, "")
+
+    @property
+    def usage(self):
+        """Bytes and requests since power-on, and how long the limits made requests wait, as a dict."""
+        return {**throttle_usage(&self.state.throttle), **self._backend.usage}
 
     @property
     def backend(self):

@@ -12,8 +12,10 @@ cdef enum:
     STATUS_DRIVER_OK = 0x04
     STATUS_FEATURES_OK = 0x08
     STATUS_NEEDS_RESET = 0x40
+    PROCESS_LATER = 2
 
-# Works on queue `index`: 0 all done, 1 there is more to do (the budget is used up), -1 the ring is bad.
+# Works on queue `index`: 0 all done, 1 there is more to do (the budget is used up), -1 the ring is bad, PROCESS_LATER there
+# is more to do, but not before `later_ns` have passed (a limit holds it back).
 ctypedef int (*process_fn)(void* owner, int index) noexcept nogil
 ctypedef void (*device_reset_fn)(void* owner) noexcept nogil
 # A driver's write to the device's own configuration; what it changes there is the device's business.
@@ -27,6 +29,7 @@ cdef struct VirtioState:
     ClockState* clock
     Timer timer                          # work that waits
     u64 latency_ns                       # from a driver's notification to the work
+    u64 later_ns                         # what goes with PROCESS_LATER
     u64 offered                          # feature bits
     u64 accepted
     u32 offered_select

@@ -107,13 +107,14 @@ cdef void virtio_wake(VirtioState* virtio, int index) noexcept nogil:
     if (index < virtio.queues and virtio.queue[index].enabled and virtio.status & STATUS_DRIVER_OK
             and not virtio.status & STATUS_NEEDS_RESET):
         virtio.waiting |= <u16>1 << index
-        if virtio.timer.deadline_ns == NEVER:
+        if virtio.timer.deadline_ns > virtio.clock.now_ns + virtio.latency_ns:
             timer_arm(virtio.clock, &virtio.timer, virtio.clock.now_ns + virtio.latency_ns)
 
 
 cdef void _work(void* owner, u64 now_ns) noexcept nogil:
     cdef VirtioState* virtio = <VirtioState*>owner
     cdef u16 waiting = virtio.waiting
+    cdef u64 delay_ns = NEVER
     cdef int k, status
     if not virtio.function.config[PCI_COMMAND] & COMMAND_MASTER:
         return                           # it waits until the function may reach memory, see _after_config_write
@@ -126,9 +127,10 @@ cdef void _work(void* owner, u64 now_ns) noexcept nogil:
                 return
             if status:
                 virtio.waiting |= <u16>1 << k
+                delay_ns = min(delay_ns, virtio.later_ns if status == PROCESS_LATER else <u64>MORE_WORK_NS)
             virtio_signal(virtio, k)
-    if virtio.waiting:
-        timer_arm(virtio.clock, &virtio.timer, virtio.clock.now_ns + MORE_WORK_NS)
+    if virtio.waiting and delay_ns < NEVER - virtio.clock.now_ns:
+        timer_arm(virtio.clock, &virtio.timer, virtio.clock.now_ns + delay_ns)
 
 
 cdef void _reset(VirtioState* virtio) noexcept nogil:

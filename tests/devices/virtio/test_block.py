@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from emu.base.errors import UsageError
 from emu.devices.backend.disk import DiskBackend
+from emu.devices.throttle import Limits
 from emu.devices.virtio.block import VirtioBlock
 
 from virtio_driver import DEVICE, VERSION_1, INDIRECT_FEATURE, Board
@@ -172,3 +173,23 @@ def test_buffer_across_two_pieces_of_memory_is_bounced():
     assert disk.memory[0xD0000E00:0xD0001200] == data
     assert disk.request(WRITE, 4, [(0xD0000E00, 1024, False)])[0] == OK
     assert disk.backend.read(2048, 1024) == data
+
+
+@pytest.mark.parametrize("limits, gap_ns", [(Limits(bps=1_000_000, burst=4096), 4_096_000), (Limits(iops=500, iops_burst=1), 2_000_000)])
+def test_limit_makes_requests_complete_later_by_the_nanosecond(limits, gap_ns):
+    disk = Disk(limits=limits)
+    start, times = disk.board.clock.now_ns, []
+    for number in range(6):
+        disk.memory[HEADER + 16 * number:HEADER + 16 * number + 16] = struct.pack("<IIQ", READ, 0, 0)
+        disk.memory[disk.queue.indirect + 48 * number:disk.queue.indirect + 48 * number + 48] = (
+            struct.pack("<QIHH", HEADER + 16 * number, 16, 1, 1) + struct.pack("<QIHH", BUFFER, 4096, 3, 2)
+            + struct.pack("<QIHH", STATUS + number, 1, 2, 0))
+        disk.queue.descriptor(number, disk.queue.indirect + 48 * number, 48, 4)
+        disk.queue.offer(number)
+    while len(times) < 6:
+        disk.board.clock.advance(disk.board.clock.next_deadline_ns)
+        times += [disk.board.clock.now_ns - start] * len(disk.queue.take())
+    gaps = [after - before for before, after in zip(times[1:], times[2:])]
+    assert all(abs(gap - gap_ns) <= 1 for gap in gaps)
+    usage = disk.board.device.usage
+    assert (usage["bytes"], usage["operations"]) == (6 * 4096, 6) and usage["throttled_ns"] == times[-1] - times[0]
