@@ -162,7 +162,6 @@ class Machine:
         self.recorder: Any = None
         self._slice = SLICE_INSTRUCTIONS
         self._idle_since: int | None = None
-        self._is_paced = clock == "host"                     # whether idle time passes as the host's does
         self.idle_ns = 0
         self._is_paced = config.clock == "host"              # whether idle time passes as the host's does
         self.cables: list = []
