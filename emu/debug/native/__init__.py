@@ -60,11 +60,14 @@ def compare(ours: np.ndarray, theirs: np.ndarray, flags: np.ndarray | int = VISI
 def parts(ours: np.ndarray, theirs: np.ndarray, flags: np.ndarray | int = VISIBLE_FLAGS) -> dict[str, np.ndarray]:
     """What differs: name of a part -> (n,) bool."""
     found = {name: ours[name] != theirs[name] for name in ("rip", "vector", "cr2", "memory_hash", "fs_base", "gs_base", "steps")}
-    for name in ("regs", "selectors", "lines", "fx"):
+    for name in ("regs", "lines", "fx"):
         found[name] = (ours[name] != theirs[name]).any(axis=1)
+    # a null selector is 0 after IRET, whatever its RPL was: the way out of the host's kernel
+    found["selectors"] = (np.where(ours["selectors"] < 4, 0, ours["selectors"])
+                          != np.where(theirs["selectors"] < 4, 0, theirs["selectors"])).any(axis=1)
     found["rflags"] = ((ours["rflags"] ^ theirs["rflags"]) & np.asarray(flags, np.uint64)) != 0
-    # Linux tells programs that every page of the kernel's half is there (arch/x86/mm/fault.c): the P bit is its word, not the processor's
-    ignored = np.where((theirs["vector"] == 14) & (theirs["cr2"] >> np.uint64(47) != 0), 1, 0).astype(np.uint32)
+    # Linux tells programs that every page above theirs is there (arch/x86/mm/fault.c): the P bit is its word, not the processor's
+    ignored = np.where((theirs["vector"] == 14) & (theirs["cr2"] >= np.uint64(0x7FFFFFFFF000)), 1, 0).astype(np.uint32)
     found["error"] = (ours["error"] | ignored) != (theirs["error"] | ignored)
     return found
 

@@ -13,7 +13,7 @@ typedef struct {
     uint16_t selectors[6];                       /* ES CS SS DS FS GS */
     uint16_t code_length, steps;
     uint32_t code_at, patch_at;
-    uint16_t patch_length, spare[3];
+    uint16_t patch_length, finish, spare[2];
     uint8_t patch[64];
     uint8_t fx[512];
 } native_case;

@@ -7,12 +7,14 @@
   the pages around these are not there.
 
 Selectors: 33h 64-bit code, 23h and 2Bh flat 32-bit code and data (base 0), and the LDT of `LDT`. 16-bit code runs in LDT_CODE16 and
-LDT_DATA16, whose base is WINDOW. A step is one instruction, or one iteration of a REP: what the single-step trap tells apart.
+LDT_DATA16, whose base is WINDOW. A step is one instruction, or one iteration of a REP: what the single-step trap tells apart. A case of one step whose `finish` is
+BREAKPOINT runs on the host without that trap, up to the INT3 behind its code (three times as fast; for what neither branches nor
+repeats); the result is the same.
 
 A result's `fx` is an FXSAVE image (64-bit form) without MXCSR_MASK; the pointers of the last x87 instruction are 0 in it unless an unmasked
 x87 exception waits (status word ES), as AMD's processors store it. `steps`: those done before what `vector` tells.
 
-The result's `vector` is 1 after all steps were done (single-step trap), else the exception's (`error` 0 where it has none; `cr2` only
+A result's `vector` is 1 after all steps were done (single-step trap), else the exception's (`error` 0 where it has none; `cr2` only
 for 14), -1 where the instruction killed or hung the process of the host, -2 where the emulator lacks it. Registers are those that the
 exception's frame would show. `lines` has a bit for each 64-byte line of DATA that changed, `memory_hash` depends on those lines."""
 from __future__ import annotations
@@ -28,6 +30,7 @@ READ_ONLY = WINDOW + 0x7000
 END = WINDOW + 0x8000
 
 ES, CS, SS, DS, FS, GS = range(6)
+STEP, BREAKPOINT = range(2)      # `finish`
 USER_CODE64, USER_CODE32, USER_DATA = 0x33, 0x23, 0x2B
 
 # LDT entries: base, limit (in bytes, or pages where the last letter is G), and letters: c code, r readable code, w writable data,
@@ -74,7 +77,7 @@ GDT = {0x08: 0x00CF9B000000FFFF, 0x10: 0x00AF9B000000FFFF, 0x18: 0x00CF93000000F
 
 CASE = np.dtype([("regs", "<u8", 16), ("rip", "<u8"), ("rflags", "<u8"), ("fs_base", "<u8"), ("gs_base", "<u8"), ("selectors", "<u2", 6),
                  ("code_length", "<u2"), ("steps", "<u2"), ("code_at", "<u4"), ("patch_at", "<u4"), ("patch_length", "<u2"),
-                 ("spare", "<u2", 3), ("patch", "u1", 64), ("fx", "u1", 512)])
+                 ("finish", "<u2"), ("spare", "<u2", 2), ("patch", "u1", 64), ("fx", "u1", 512)])
 RESULT = np.dtype([("regs", "<u8", 16), ("rip", "<u8"), ("rflags", "<u8"), ("fs_base", "<u8"), ("gs_base", "<u8"), ("cr2", "<u8"),
                    ("memory_hash", "<u8"), ("lines", "<u8", 2), ("selectors", "<u2", 6), ("vector", "<i2"), ("steps", "<u2"),
                    ("error", "<u4"), ("spare", "<u4"), ("fx", "u1", 512)])

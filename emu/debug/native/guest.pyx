@@ -101,6 +101,7 @@ cdef class EmulatedCpu:
         for k, entry in enumerate(LDT):
             write(LDT_AT + 8 * k, ldt_descriptor(entry))
         write(TSS_AT + 4, KERNEL + STACK_TOP)
+        write(TSS_AT + 0x60, 0x68 << 48)             # no I/O permission bitmap
         for vector in range(256):
             stub = KERNEL + STUBS + 16 * vector
             access = 0xEE if vector in (3, 4, 0x80) else 0x8E

@@ -90,7 +90,7 @@ static void native_load(ucontext_t* u) {
     }
     for (int n = 0; n < 16; n++) r[native_order[n]] = k->regs[n];
     r[REG_RIP] = k->rip;
-    r[REG_EFL] = k->rflags | 0x100;
+    r[REG_EFL] = k->rflags | (k->finish ? 0 : 0x100);
     r[REG_CSGSFS] = (greg_t)((uint64_t)k->selectors[1] | (uint64_t)k->selectors[2] << 48);
     u->uc_flags |= 6;                            /* SS is as given: UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS */
     emu_native_live.fs_base = k->fs_base;
@@ -114,6 +114,11 @@ static void native_store(ucontext_t* u) {
     out->fs_base = emu_native_live.fs_base;
     out->gs_base = emu_native_live.gs_base;
     out->vector = (int16_t)r[REG_TRAPNO];
+    if (k->finish && out->vector == 3) {
+        out->rip--;
+        out->vector = 1;
+        native_steps = 1;
+    }
     out->error = out->vector == 8 || (out->vector >= 10 && out->vector <= 14) ? (uint32_t)r[REG_ERR] : 0;
     out->cr2 = out->vector == 14 ? r[REG_CR2] : 0;
     out->selectors[0] = emu_native_live.es;
