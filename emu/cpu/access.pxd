@@ -28,6 +28,7 @@ cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* 
 cdef void flush_tlb(Cpu* c, bint global_too) noexcept nogil
 cdef void flush_page(Cpu* c, u64 linear) noexcept nogil
 cdef void forget_writable(Cpu* c, u8* host_page) noexcept nogil         # no more stores to this page without the slow path
+cdef void stack_fault(Cpu* c) noexcept nogil            # a fault of a push or pop: #SS where others have #GP
 cdef int check_segment(Cpu* c, int segment, u64 offset, int size, bint write, u64* linear) noexcept nogil
 
 
@@ -204,6 +205,7 @@ cdef inline int push(Cpu* c, u64 value, int size) noexcept nogil:
         top = c.regs[RSP] - size
         p = write_linear(c, top, size)
         if unlikely(p == NULL):
+            stack_fault(c)
             return 1
         put(p, value, size)
         commit(c, p)
@@ -212,6 +214,7 @@ cdef inline int push(Cpu* c, u64 value, int size) noexcept nogil:
     top = (c.regs[RSP] - size) & stack_mask(c)
     p = write_at(c, stack_segment(c), top, size)
     if unlikely(p == NULL):
+        stack_fault(c)
         return 1
     put(p, value, size)
     commit(c, p)
@@ -221,9 +224,14 @@ cdef inline int push(Cpu* c, u64 value, int size) noexcept nogil:
 
 cdef inline u8* stack_top(Cpu* c, int size) noexcept nogil:
     """What POP would read, without moving the stack pointer; NULL with the fault set."""
+    cdef u8* p
     if likely(c.stack_kind == 0):
-        return read_linear(c, c.regs[RSP], size)
-    return read_at(c, stack_segment(c), c.regs[RSP] & stack_mask(c), size)
+        p = read_linear(c, c.regs[RSP], size)
+    else:
+        p = read_at(c, stack_segment(c), c.regs[RSP] & stack_mask(c), size)
+    if unlikely(p == NULL):
+        stack_fault(c)
+    return p
 
 
 cdef inline void drop(Cpu* c, u64 bytes) noexcept nogil:

@@ -1,6 +1,7 @@
 # Slow paths of memory accesses: page walk, filling the software TLB, page crossing, MMIO, segment checks, flushes.
 from libc.string cimport memcpy, memset
 
+from emu.base.bits cimport unlikely
 from emu.base.check cimport check
 from emu.base.types cimport u8, u32, u64
 from emu.cpu.gen.features cimport FEATURE_PAGE1GB
@@ -173,11 +174,24 @@ cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* 
     return 0
 
 
-cdef inline int check_canonical(Cpu* c, u64 linear, int size) noexcept nogil:
-    if c.mode & MODE_CODE == MODE_64 and not (canonical(linear) and canonical(linear + size - 1)):
-        c.noncanonical = True
-        return set_fault(c, GP, True, 0)
+cdef inline int check_outside(Cpu* c, u64 linear, int size) noexcept nogil:
+    """Canonical addresses in 64-bit mode; else no flat segment goes on at 0 after 4 GiB."""
+    if c.mode & MODE_CODE == MODE_64:
+        if not (canonical(linear) and canonical(linear + size - 1)):
+            c.outside = OUTSIDE_FAULT
+            return set_fault(c, GP, True, 0)
+    elif unlikely(linear + size > <u64>1 << 32):
+        if c.outside != OUTSIDE_WRAPS:
+            c.outside = OUTSIDE_FAULT
+            return set_fault(c, GP, True, 0)
+        c.outside = OUTSIDE_NOT
     return 0
+
+
+cdef void stack_fault(Cpu* c) noexcept nogil:
+    if c.outside == OUTSIDE_FAULT and c.rc == RC_FAULT:
+        c.fault_vector = SS_FAULT
+    c.outside = OUTSIDE_NOT
 
 
 cdef inline void fill(Cpu* c, int ctx, int write, u64 linear, u8* host, int shift) noexcept nogil:
@@ -218,7 +232,7 @@ cdef void note_data_breakpoints(Cpu* c, u64 linear, int size, bint write) noexce
 
 cdef inline int slow_checks(Cpu* c, u64 linear, int size, bint write) noexcept nogil:
     """What makes a context never be cached: alignment checks and data breakpoints."""
-    if c.cpl == 3 and c.cr0 & CR0_AM and c.flags_system & F_AC and size <= 8 and linear & (size - 1):
+    if c.cpl == 3 and c.cr0 & CR0_AM and c.flags_system & F_AC and size & (size - 1) == 0 and linear & (size - 1):
         return set_fault(c, AC, True, 0)
     if c.dr[7] & 0xFF:
         note_data_breakpoints(c, linear, size, write)
@@ -279,7 +293,7 @@ cdef u8* read_slow(Cpu* c, u64 linear, int size) noexcept nogil:
     cdef u8* host
     linear = cut_linear(c, linear)
     c.tlb_misses += 1
-    if check_canonical(c, linear, size):
+    if check_outside(c, linear, size):
         return NULL
     if c.ctx == CTX_SLOW and slow_checks(c, linear, size, False):
         return NULL
@@ -330,7 +344,7 @@ cdef u8* store_slow(Cpu* c, u64 linear, int size, bint load) noexcept nogil:
     cdef u8* host
     linear = cut_linear(c, linear)
     c.tlb_misses += 1
-    if check_canonical(c, linear, size):
+    if check_outside(c, linear, size):
         return NULL
     if c.ctx == CTX_SLOW and slow_checks(c, linear, size, True):
         return NULL
@@ -406,7 +420,9 @@ cdef int check_segment(Cpu* c, int segment, u64 offset, int size, bint write, u6
     cdef u64 last = offset + size - 1
     cdef bint bad
     cdef u64 top
-    if c.mode & MODE_CODE == MODE_64:
+    if c.mode & MODE_CODE == MODE_64:               # FS and GS: AMD's processors want the offset canonical too
+        if not canonical(offset):
+            return set_fault(c, GP, True, 0)
         linear[0] = offset + s.base
         return 0
     if c.mode & MODE_PROTECTED:
@@ -425,6 +441,7 @@ cdef int check_segment(Cpu* c, int segment, u64 offset, int size, bint write, u6
     if bad:
         return set_fault(c, SS_FAULT if segment == SS else GP, True, 0)
     linear[0] = (s.base + offset) & <u64>0xFFFFFFFF
+    c.outside = OUTSIDE_WRAPS if linear[0] + size > <u64>1 << 32 else OUTSIDE_NOT
     return 0
 
 
@@ -512,8 +529,8 @@ cdef int fetch_page(Cpu* c, u64 linear, u64* page) noexcept nogil:
     if e.tag == linear & ~<u64>0xFFF:
         page[0] = e.page
         return 0
-    if check_canonical(c, linear, 1):
-        return 1
+    if c.mode & MODE_CODE == MODE_64 and not canonical(linear):
+        return set_fault(c, GP, True, 0)
     if translate(c, linear, ACCESS_EXECUTE, CTX_USER if c.cpl == 3 else CTX_KERNEL, &physical, &shift):
         return 1
     page[0] = physical & c.space.a20_mask & ~<u64>0xFFF

@@ -50,11 +50,16 @@ cdef int do_long(Cpu* c, Insn* i) noexcept nogil:
 
 # --- making -----------------------------------------------------------------------------------------------------
 
-cdef inline u8 resolved_segment(u32 mode, int segment) noexcept nogil:
-    """The segment as handlers want it: FLAT where there is nothing to add or check."""
+cdef inline u8 resolved_segment(u32 mode, int segment, bint register) noexcept nogil:
+    """The segment as handlers want it: FLAT where there is nothing to add or check. register: the offset has a part that is not in
+    the instruction, and may be no canonical address."""
     if mode & MODE_CODE == MODE_64:
-        return <u8>segment if segment >= FS else FLAT
-    if segment == DS and mode & MODE_FLAT_DS or segment == ES and mode & MODE_FLAT_ES or segment == SS and mode & MODE_FLAT_SS:
+        if segment >= FS:
+            return <u8>(segment | SEG_CHECKED if register else segment)
+        return FLAT_STACK if segment == SS else FLAT
+    if segment == SS and mode & MODE_FLAT_SS:
+        return FLAT_STACK
+    if segment == DS and mode & MODE_FLAT_DS or segment == ES and mode & MODE_FLAT_ES:
         return FLAT
     return <u8>(segment | SEG_CHECKED)
 
@@ -88,7 +93,8 @@ cdef int place(Insn* slot, Decoded* d, u32 mode, int off, int start, bint linkab
     check(0 <= off <= LONGEST)
     slot[0] = d.insn
     slot.off = <u8>off
-    slot.seg = resolved_segment(mode, d.insn.seg)
+    slot.seg = resolved_segment(mode, d.insn.seg, not d.memory or not d.rip_relative
+                                and (d.insn.base != 8 * ZERO_SLOT or d.insn.index != 8 * ZERO_SLOT))
     if d.branch:
         slot.imm = d.insn.imm + off + d.length
         if linkable and d.insn.opsize != 2:

@@ -5,6 +5,7 @@ from emu.base.types cimport u8, u16, u32, u64
 from emu.cpu.access cimport (commit, drop, flush_page, flush_tlb, get, operand_offset, push, put, read_operand, read_system, reg,
                              retired_before, run_alone, set_fault, set_reg, stack_top, write_operand, write_system)
 from emu.cpu.cpuid cimport has_feature, read_cpuid
+from emu.cpu.far cimport far_operand
 from emu.cpu.flags cimport all_flags, load_arithmetic_flags
 from emu.cpu.gen.features cimport *
 from emu.cpu.mode cimport canonical, update_mode
@@ -223,7 +224,10 @@ cdef int lmsw_r(Cpu* c, Insn* i) noexcept nogil:
 
 
 cdef int lmsw_m(Cpu* c, Insn* i) noexcept nogil:
-    cdef u8* p = read_operand(c, i, 2)
+    cdef u8* p
+    if cpl0(c):
+        return 1
+    p = read_operand(c, i, 2)
     return 1 if p == NULL else lmsw(c, get(p, 2))
 
 
@@ -508,7 +512,7 @@ cdef int push_sreg(Cpu* c, Insn* i) noexcept nogil:
 
 
 cdef int pop_sreg(Cpu* c, Insn* i) noexcept nogil:
-    cdef u8* p = stack_top(c, 2)
+    cdef u8* p = stack_top(c, i.opsize)
     cdef u64 old = c.regs[RSP]
     cdef u32 selector
     if p == NULL:
@@ -522,14 +526,13 @@ cdef int pop_sreg(Cpu* c, Insn* i) noexcept nogil:
 
 
 cdef int load_far_pointer(Cpu* c, Insn* i) noexcept nogil:
-    cdef u8* p = read_operand(c, i, i.opsize + 2)
+    """AMD's processors know no 64-bit offsets here (APM 3 LFS). LSS holds nothing back, unlike MOV SS."""
+    cdef int size = 4 if i.opsize == 8 else i.opsize
+    cdef u32 selector
     cdef u64 offset
-    if p == NULL:
+    if far_operand(c, i, size, &selector, &offset) or load_segment(c, i.src, selector):
         return 1
-    offset = get(p, i.opsize)
-    if set_sreg(c, i.src, <u32>get(p + i.opsize, 2)):
-        return 1
-    set_reg(c, i.dst, offset, i.opsize)
+    set_reg(c, i.dst, offset, size)
     return 0
 
 
@@ -755,12 +758,12 @@ cdef int swapgs(Cpu* c, Insn* i) noexcept nogil:
 cdef int read_base(Cpu* c, Insn* i, int segment) noexcept nogil:
     if not c.cr4 & CR4_FSGSBASE:
         return undefined(c)
-    set_reg(c, i.dst, c.seg[segment].base, i.opsize)
+    set_reg(c, i.dst, c.seg[segment].base, 8 if i.opsize == 8 else 4)
     return 0
 
 
 cdef int write_base(Cpu* c, Insn* i, int segment) noexcept nogil:
-    cdef u64 value = reg(c, i.dst, i.opsize)
+    cdef u64 value = reg(c, i.dst, 8 if i.opsize == 8 else 4)
     if not c.cr4 & CR4_FSGSBASE:
         return undefined(c)
     if not canonical(value):

@@ -3,7 +3,7 @@
 # Each function finds c.rip at the next instruction, and changes nothing before all checks have passed.
 from emu.base.bits cimport mask_of
 from emu.base.types cimport u8, u16, u32, u64
-from emu.cpu.access cimport (get, probe_as, read_as, read_operand, read_system, set_fault, stack_ctx, stack_mask, write_as)
+from emu.cpu.access cimport (get, operand_offset, probe_as, read_as, read_at, read_system, set_fault, stack_ctx, stack_mask, write_as)
 from emu.cpu.event cimport (EVENT_ICEBP, EVENT_SOFTWARE, check_new_stack, deliver_fault, new_stack, push_frame,
                             software_interrupt)
 from emu.cpu.flags cimport all_flags, flag_of, load_arithmetic_flags
@@ -17,6 +17,11 @@ cdef inline u64 stack_base(Cpu* c) noexcept nogil:
     return 0 if c.mode & MODE_CODE == MODE_64 else c.seg[SS].base
 
 
+cdef inline bint misaligned(Cpu* c, u64 linear, int size) noexcept nogil:
+    """Whether alignment is checked, and violated (SDM 3A 6.15, interrupt 17)."""
+    return c.cpl == 3 and c.cr0 & CR0_AM and c.flags_system & F_AC and linear & (size - 1)
+
+
 cdef int peek(Cpu* c, u64 depth, int size, u64* value) noexcept nogil:
     """Reads the stack `depth` bytes above its top, as the running privilege."""
     cdef u64 offset = (c.regs[RSP] + depth) & stack_mask(c)
@@ -25,12 +30,16 @@ cdef int peek(Cpu* c, u64 depth, int size, u64* value) noexcept nogil:
     if c.mode & MODE_CODE == MODE_64:
         if not canonical(offset) or not canonical(last):
             return set_fault(c, SS_FAULT, True, 0)
+        if misaligned(c, offset, size):
+            return set_fault(c, AC, True, 0)
         return read_as(c, offset, size, stack_ctx(c, c.cpl), value)
     if not ss.attributes & A_CODE and ss.attributes & A_EXPAND_DOWN:
         if offset <= ss.limit or last > (<u64>0xFFFFFFFF if ss.attributes & A_B else <u64>0xFFFF):
             return set_fault(c, SS_FAULT, True, 0)
     elif last > ss.limit:
         return set_fault(c, SS_FAULT, True, 0)
+    if misaligned(c, ss.base + offset, size):
+        return set_fault(c, AC, True, 0)
     return read_as(c, (ss.base + offset) & <u64>0xFFFFFFFF, size, stack_ctx(c, c.cpl), value)
 
 
@@ -299,20 +308,24 @@ cdef int call_far(Cpu* c, Insn* i) noexcept nogil:
     return transfer(c, <u32>(i.imm >> 32) & 0xFFFF, <u64>i.imm & mask_of(i.opsize), i.opsize, True)
 
 
-cdef int far_operand(Cpu* c, Insn* i, u32* selector, u64* offset) noexcept nogil:
-    """m16:16, m16:32 or m16:64."""
-    cdef u8* p = read_operand(c, i, i.opsize + 2)
+cdef int far_operand(Cpu* c, Insn* i, int size, u32* selector, u64* offset) noexcept nogil:
+    """Two reads, each with its own checks: the offset, then the selector."""
+    cdef u64 at = operand_offset(c, i)
+    cdef u8* p = read_at(c, i.seg, at, size)
     if p == NULL:
         return 1
-    offset[0] = get(p, i.opsize)
-    selector[0] = <u32>get(p + i.opsize, 2)
+    offset[0] = get(p, size)
+    p = read_at(c, i.seg, (at + <u64>size) & c.address_mask[i.flags & I_ASIZE], 2)
+    if p == NULL:
+        return 1
+    selector[0] = <u32>get(p, 2)
     return 0
 
 
 cdef int jmp_far_memory(Cpu* c, Insn* i) noexcept nogil:
     cdef u32 selector
     cdef u64 offset
-    if far_operand(c, i, &selector, &offset):
+    if far_operand(c, i, i.opsize, &selector, &offset):
         return 1
     return transfer(c, selector, offset, i.opsize, False)
 
@@ -320,7 +333,7 @@ cdef int jmp_far_memory(Cpu* c, Insn* i) noexcept nogil:
 cdef int call_far_memory(Cpu* c, Insn* i) noexcept nogil:
     cdef u32 selector
     cdef u64 offset
-    if far_operand(c, i, &selector, &offset):
+    if far_operand(c, i, i.opsize, &selector, &offset):
         return 1
     return transfer(c, selector, offset, i.opsize, True)
 
@@ -377,7 +390,7 @@ cdef int ret_far(Cpu* c, Insn* i) noexcept nogil:
     cdef u64 extra = <u64>i.imm & 0xFFFF
     cdef u32 selector, ss_selector, rpl
     cdef Segment code, stack
-    if peek(c, 0, size, &offset) or peek(c, size, size, &value):
+    if peek(c, size, size, &value) or peek(c, 0, size, &offset):
         return 1
     selector = <u32>value & 0xFFFF
     if not c.mode & MODE_PROTECTED:
@@ -388,10 +401,10 @@ cdef int ret_far(Cpu* c, Insn* i) noexcept nogil:
         c.rip = offset
         update_mode(c)
         return 0
-    if return_code(c, selector, &code, &descriptor):
-        return 1
     rpl = selector & 3
-    if check_target(c, &code, offset):
+    if rpl != c.cpl and (peek(c, 3 * size + extra, size, &value) or peek(c, 2 * size + extra, size, &esp)):
+        return 1
+    if return_code(c, selector, &code, &descriptor) or check_target(c, &code, offset):
         return 1
     if rpl == c.cpl:
         if mark_accessed(c, selector, descriptor):
@@ -399,8 +412,6 @@ cdef int ret_far(Cpu* c, Insn* i) noexcept nogil:
         set_sp(c, c.regs[RSP] + 2 * size + extra)
         enter_code(c, &code, selector, rpl, offset)
         return 0
-    if peek(c, 2 * size + extra, size, &esp) or peek(c, 3 * size + extra, size, &value):
-        return 1
     ss_selector = <u32>value & 0xFFFF
     if return_stack(c, ss_selector, rpl, &code, &stack):
         return 1

@@ -10,7 +10,7 @@
 from emu.base.check cimport check
 from emu.base.clock cimport NEVER, clock_fire
 from emu.base.types cimport i64, u64
-from emu.cpu.access cimport set_fault
+from emu.cpu.access cimport set_fault, stack_fault
 from emu.cpu.block cimport find_block, run_again_alone, run_one, run_prefix
 from emu.cpu.event cimport deliver_fault, deliver_interrupt
 from emu.cpu.reset cimport init_cpu, start_cpu
@@ -90,6 +90,10 @@ cdef int settle(Cpu* c, int rc) noexcept nogil:
         c.rip = c.regs[RIP_SLOT] + c.at.off
         c.rip &= c.rip_mask
         c.debug_trap = 0
+        if c.outside:
+            if c.outside == OUTSIDE_FAULT and c.at.flags & I_MEMORY and c.at.seg == FLAT_STACK:
+                stack_fault(c)
+            c.outside = OUTSIDE_NOT
         deliver_fault(c)
     elif rc == RC_UNSUPPORTED:
         c.budget += c.at.left

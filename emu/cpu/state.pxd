@@ -34,6 +34,7 @@ cdef enum:                       # segment registers, in encoding order; then th
     FS = 4
     GS = 5
     FLAT = 6
+    FLAT_STACK = 7               # the same, for operands in SS
     LDTR = 8
     TR = 9
     SEGMENTS = 10
@@ -184,6 +185,12 @@ cdef struct Insn:                # 32 bytes
     u8 left                      # instructions from this one (included) to the end of the block; 0: pseudo
     u8 aux                       # a third operand or a condition; rows say
     u8 opsize                    # 1, 2, 4, 8: effective operand size, for handlers that are not specialised
+
+
+cdef enum:                       # what the address of an access was, for the fault in flight
+    OUTSIDE_NOT = 0
+    OUTSIDE_FAULT = 1            # not canonical, or over the end of a flat segment: #GP(0), but #SS(0) where it is on the stack
+    OUTSIDE_WRAPS = 2            # the segment's base carries it over 4 GiB, which is no fault
 
 
 cdef struct Links:               # lies in the Insn slot behind a direct branch
@@ -360,7 +367,7 @@ cdef struct Cpu:
     u8 tlb_used[CONTEXTS]        # entries were filled since the last flush
     u8 large_seen[256]           # pages above 4 KiB were cached for a 2 MiB region with this hash
     bint gigabyte_seen           # ... or 1 GiB pages anywhere
-    bint noncanonical            # the fault in flight is a non-canonical address (#SS where the operand is on the stack)
+    int outside                  # OUTSIDE_*
     u64 flushes                  # statistics
     u64 tlb_misses
     u64 page_faults

@@ -51,7 +51,7 @@ cdef int load_rights(Cpu* c, Insn* i, u32 selector) noexcept nogil:
     if found == FAILED:
         return 1
     if found:
-        set_reg(c, i.dst, (descriptor >> 32) & 0x00F0FF00, i.opsize)
+        set_reg(c, i.dst, (descriptor >> 32) & 0x00FFFF00, i.opsize)
     set_zf(c, found)
     return 0
 

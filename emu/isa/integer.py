@@ -244,7 +244,7 @@ def _cmpxchg(v: Variant) -> tuple[str, list[str]]:
                                        f"    set_reg(c, 0, old, {size})", NEXT]
     return v.name(8 * size, "r"), [f"cdef u64 old = reg(c, i.dst, {size})", f"do_cmp(c, reg(c, 0, {size}), old, {size})",
                                    "if c.flag_result == 0:", f"    set_reg(c, i.dst, reg(c, i.src, {size}), {size})", "else:",
-                                   f"    set_reg(c, i.dst, old, {size})", f"    set_reg(c, 0, old, {size})", NEXT]
+                                   f"    set_reg(c, 0, old, {size})", NEXT]     # AMD leaves the destination, its upper half too
 
 
 def _movbe(v: Variant) -> tuple[str, list[str]]:

@@ -4,7 +4,7 @@ from emu.base.bits cimport bswap64, clz64, ctz64, i128, mask_of, popcount64, sig
 from emu.base.types cimport i8, i16, i32, i64, u8, u16, u32, u64
 from emu.cpu.access cimport reg, set_fault, set_reg
 from emu.cpu.flags cimport (flag_cf, flag_of, set_cf, set_cf_of, set_flags_add, set_flags_logic, set_flags_sub)
-from emu.cpu.state cimport DE, Cpu, Insn
+from emu.cpu.state cimport DE, F_AF, Cpu, Insn
 
 # larger or rarer ones (integer.pyx)
 cdef int pusha(Cpu* c, Insn* i, int size) noexcept nogil
@@ -206,41 +206,40 @@ cdef inline u64 do_rcr(Cpu* c, u64 a, u64 count, int size) noexcept nogil:
 
 
 cdef inline u64 do_shld(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
-    """With 16-bit operands and a count above 16 (undefined) the bits go on from `a`, as AMD and Intel processors do."""
+    """What is undefined is as AMD's processors have it (Zen 3): OF = sign xor CF at every count, AF = 1; with 16-bit operands and a
+    count above 16 the bits go on with `b` once more, CF = OF = 0."""
     cdef u64 n = masked_count(count, size)
     cdef u64 result
-    cdef u32 cf, sign
     if n == 0:
         return a
     if size == 2 and n > 16:
-        result = ((b << (n - 16)) | (a >> (32 - n))) & 0xFFFF
-        cf = <u32>((b >> (32 - n)) & 1)
+        result = ((b << (n - 16)) | (b >> (32 - n))) & 0xFFFF
+        c.flag_carries = 0
     else:
         result = ((a << n) | (b >> (8 * size - n))) & mask_of(size)
-        cf = <u32>((a >> (8 * size - n)) & 1)
-    sign = <u32>((result >> (8 * size - 1)) & 1)
+        c.flag_carries = <u32>(((a >> (8 * size - n)) & 1) << 1) | <u32>((result >> (8 * size - 1)) & 1)
     c.flag_result = sign_extend(result, size)
-    c.flag_carries = (cf << 1) | (cf ^ (sign ^ <u32>((a >> (8 * size - 1)) & 1)))
-    c.flag_adjust = 0
+    c.flag_adjust = F_AF
     return result
 
 
 cdef inline u64 do_shrd(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
+    """As do_shld; OF is the difference of the result's two highest bits at every count."""
     cdef u64 n = masked_count(count, size)
     cdef u64 result
     cdef u32 cf, of
     if n == 0:
         return a
     if size == 2 and n > 16:
-        result = ((b >> (n - 16)) | (a << (32 - n))) & 0xFFFF
-        cf = <u32>((b >> (n - 17)) & 1)
+        result = ((b >> (n - 16)) | (b << (32 - n))) & 0xFFFF
+        cf = 0
     else:
         result = ((a >> n) | (b << (8 * size - n))) & mask_of(size)
         cf = <u32>((a >> (n - 1)) & 1)
     of = <u32>((result ^ (result << 1)) >> (8 * size - 1)) & 1
     c.flag_result = sign_extend(result, size)
     c.flag_carries = (cf << 1) | (cf ^ of)
-    c.flag_adjust = 0
+    c.flag_adjust = F_AF
     return result
 
 

@@ -44,6 +44,9 @@ cdef inline u64 aligned_linear(Cpu* c, Insn* i, bint write) noexcept nogil:
     """Linear address of a memory operand that must lie at a multiple of 16; 1, which is none, with the fault set."""
     cdef u64 linear = operand_offset(c, i)
     if unlikely(i.seg & SEG_CHECKED):
+        if (linear + c.segment_base[i.seg & 7]) & 15:          # before the limit
+            set_fault(c, GP, True, 0)
+            return 1
         if check_segment(c, i.seg & 7, linear, 16, write, &c.bounce_linear):
             return 1
         linear = c.bounce_linear

@@ -85,15 +85,15 @@ cdef int load_one(Cpu* c, Insn* i, int size) noexcept nogil:
 
 cdef int compare_one(Cpu* c, Insn* i, int size) noexcept nogil:
     cdef u64 mask = c.address_mask[i.flags & I_ASIZE]
-    cdef u64 left
-    cdef u8* p = read_at(c, i.seg, c.regs[RSI] & mask, size)
+    cdef u64 right
+    cdef u8* p = read_at(c, destination_segment(c), c.regs[RDI] & mask, size)      # first, as AMD's processors do
     if p == NULL:
         return 1
-    left = get(p, size)
-    p = read_at(c, destination_segment(c), c.regs[RDI] & mask, size)
+    right = get(p, size)
+    p = read_at(c, i.seg, c.regs[RSI] & mask, size)
     if p == NULL:
         return 1
-    do_cmp(c, left, get(p, size), size)
+    do_cmp(c, get(p, size), right, size)
     advance(c, i, RSI, size)
     advance(c, i, RDI, size)
     return 0
@@ -111,8 +111,6 @@ cdef int scan_one(Cpu* c, Insn* i, int size) noexcept nogil:
 cdef int input_one(Cpu* c, Insn* i, int size) noexcept nogil:
     """The store is checked before the port is read: a read may have effects."""
     cdef u8* p
-    if io_allowed(c, <u32>c.regs[2] & 0xFFFF, size):
-        return 1
     if not c.single:
         return run_alone(c)
     p = write_at(c, destination_segment(c), c.regs[RDI] & c.address_mask[i.flags & I_ASIZE], size)
@@ -127,8 +125,6 @@ cdef int input_one(Cpu* c, Insn* i, int size) noexcept nogil:
 
 cdef int output_one(Cpu* c, Insn* i, int size) noexcept nogil:
     cdef u8* p
-    if io_allowed(c, <u32>c.regs[2] & 0xFFFF, size):
-        return 1
     if not c.single:
         return run_alone(c)
     p = read_at(c, i.seg, c.regs[RSI] & c.address_mask[i.flags & I_ASIZE], size)
@@ -262,10 +258,14 @@ cdef int scas_any(Cpu* c, Insn* i, int size) noexcept nogil:
 
 
 cdef int ins_any(Cpu* c, Insn* i, int size) noexcept nogil:
+    if io_allowed(c, <u32>c.regs[2] & 0xFFFF, size):       # also where the count is 0
+        return leave(c, i)
     return string(c, i, size, input_one, 0)
 
 
 cdef int outs_any(Cpu* c, Insn* i, int size) noexcept nogil:
+    if io_allowed(c, <u32>c.regs[2] & 0xFFFF, size):
+        return leave(c, i)
     return string(c, i, size, output_one, 0)
 
 
