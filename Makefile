@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := $(shell find emu -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' | grep -v emu/cpu/gen/) setup.py
 
-.PHONY: run test check build clean benchmark hostile
+.PHONY: run test check build clean benchmark hostile conformance
 
 run: build            ## boots the built-in guest on this terminal
 	@if [ -t 0 ]; then $(BIN)/emu run; else $(BIN)/emu run --expect '> ' --send 'poweroff\n' --timeout 60; fi
@@ -26,6 +26,9 @@ hostile: build .venv/test-packages  ## fuzzers in the debug build (10 minutes ea
 	$(BIN)/python tools/debug.py run -m tests.fuzz decoder --seconds 600
 	$(BIN)/python -m tests.fuzz native --total 10000000
 	$(BIN)/python -m tests.fuzz stop
+
+conformance: build .venv/test-packages   ## every row of the instruction table against the host's processor, 10 million cases
+	$(BIN)/python -m tests.conformance
 
 benchmark: build .venv/test-packages   ## how fast it is, beside its peers
 	@tools/host-packages test

@@ -28,6 +28,7 @@ cdef int translate(Cpu* c, u64 linear, int access, int ctx, u64* physical, int* 
 cdef void flush_tlb(Cpu* c, bint global_too) noexcept nogil
 cdef void flush_page(Cpu* c, u64 linear) noexcept nogil
 cdef void forget_writable(Cpu* c, u8* host_page) noexcept nogil         # no more stores to this page without the slow path
+cdef int probe_push(Cpu* c, int size) noexcept nogil            # whether a push would fault: 0, or 1 with the fault set
 cdef void stack_fault(Cpu* c) noexcept nogil            # a fault of a push or pop: #SS where others have #GP
 cdef int check_segment(Cpu* c, int segment, u64 offset, int size, bint write, u64* linear) noexcept nogil
 

@@ -194,6 +194,13 @@ cdef void stack_fault(Cpu* c) noexcept nogil:
     c.outside = OUTSIDE_NOT
 
 
+cdef int probe_push(Cpu* c, int size) noexcept nogil:
+    if write_at(c, stack_segment(c), (c.regs[RSP] - <u64>size) & stack_mask(c), size) != NULL:
+        return 0
+    stack_fault(c)
+    return 1
+
+
 cdef inline void fill(Cpu* c, int ctx, int write, u64 linear, u8* host, int shift) noexcept nogil:
     cdef u64 place = (<u64>ctx * 2 + write) * TLB_ENTRIES + ((linear >> 12) & (TLB_ENTRIES - 1))
     if ctx == CTX_SLOW:
@@ -420,10 +427,10 @@ cdef int check_segment(Cpu* c, int segment, u64 offset, int size, bint write, u6
     cdef u64 last = offset + size - 1
     cdef bint bad
     cdef u64 top
-    if c.mode & MODE_CODE == MODE_64:               # FS and GS: AMD's processors want the offset canonical too
-        if not canonical(offset):
-            return set_fault(c, GP, True, 0)
+    if c.mode & MODE_CODE == MODE_64:               # FS and GS: AMD's processors want the offset canonical too, and no way around
         linear[0] = offset + s.base
+        if not canonical(offset) or linear[0] + size - 1 < linear[0]:
+            return set_fault(c, GP, True, 0)
         return 0
     if c.mode & MODE_PROTECTED:
         bad = s.attributes & 0x8000 or not s.attributes & 0x80

@@ -59,6 +59,35 @@ cdef inline bint names_register(u8 special, int number) noexcept nogil:
     return number < 8
 
 
+cdef bint is_too_long(const u8* bytes, int n, int limit, u32 mode, int slot, int address_size, bint modrm_read) noexcept nogil:
+    """Whether an instruction that no row fits passes 15 bytes: it is #GP(0) then, not #UD, as its opcode alone tells where it ends.
+    n: behind the opcode, or behind ModRM where that was read."""
+    cdef const RowInfo* row = &rows[starts[slot]]
+    cdef int mod, rm
+    if starts[slot] == starts[slot + 1] or not row.modrm & 1 or row.attributes & ROW_I64 and mode & MODE_CODE == MODE_64:
+        return False
+    if not modrm_read:
+        n += 1
+    if n > limit:
+        return limit == 15
+    mod = bytes[n - 1] >> 6
+    rm = bytes[n - 1] & 7
+    if mod != 3 and not row.special & SPECIAL_ANY_MOD:
+        if address_size == 2:
+            n += 2 if mod == 2 or (mod == 0 and rm == 6) else mod
+        else:
+            if rm == 4:
+                n += 1
+                if mod == 0 and n <= limit and bytes[n - 1] & 7 == 5:
+                    n += 4
+            elif rm == 5 and mod == 0:
+                n += 4
+            n += 1 if mod == 1 else 4 if mod == 2 else 0
+    if row.immediate == 1:
+        n += 1
+    return n > 15
+
+
 cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* features, Decoded* out) noexcept nogil:
     """Decodes one instruction; gives its length, DECODE_MORE, DECODE_BAD or DECODE_LONG.
 
@@ -70,6 +99,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
     cdef bint size_prefix = False, address_prefix = False, lock = False
     cdef int segment = -1
     cdef int table = 0
+    cdef int too_long = DECODE_LONG
     cdef int opcode, slot, k, size, size_index, address_size
     cdef int reg_field = 0, rm_field = 0, mod = 3, rm = 0
     cdef bint is_memory
@@ -133,6 +163,8 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
         address_size = 2 if address_prefix else 4
     else:
         address_size = 4 if address_prefix else 2
+    if table == 1 and (opcode == 0xB9 or opcode == 0xFF):
+        too_long = DECODE_BAD                    # UD0, UD1: #UD however long
     # --- the row
     slot = table * 256 + opcode
     for k in range(starts[slot], starts[slot + 1]):
@@ -163,7 +195,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
         if row.modrm & 1:
             if not modrm_read:
                 if n >= limit:
-                    return DECODE_LONG if n >= 15 else DECODE_MORE
+                    return too_long if n >= 15 else DECODE_MORE
                 modrm = bytes[n]
                 n += 1
                 modrm_read = True
@@ -195,7 +227,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
     out.modrm = modrm
     out.length = n
     if found == NULL:
-        return DECODE_BAD
+        return DECODE_LONG if is_too_long(bytes, n, limit, mode, slot, address_size, modrm_read) else DECODE_BAD
     row = found
     is_memory = row.modrm & 1 and row.fixed < 0 and mod != 3
     out.memory = is_memory
@@ -239,7 +271,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
             displacement_bytes = 1 if mod == 1 else 4 if mod == 2 else 0
             if rm == 4:
                 if n >= limit:
-                    return DECODE_LONG if n >= 15 else DECODE_MORE
+                    return too_long if n >= 15 else DECODE_MORE
                 sib = bytes[n]
                 n += 1
                 rm = sib & 7
@@ -262,7 +294,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
             if segment < 0:
                 segment = SS if insn.base == 8 * RSP or insn.base == 8 * RBP else DS
         if n + displacement_bytes > limit:
-            return DECODE_LONG if n + displacement_bytes > 15 else DECODE_MORE
+            return too_long if n + displacement_bytes > 15 else DECODE_MORE
         if displacement_bytes == 1:
             insn.disp = <i8>bytes[n]
         elif displacement_bytes == 2:
@@ -293,7 +325,7 @@ cdef int decode_one(const u8* bytes, int available, u32 mode, const u64* feature
     elif k == 10:
         immediate_bytes = 4
     if n + immediate_bytes > limit:
-        return DECODE_LONG if n + immediate_bytes > 15 else DECODE_MORE
+        return too_long if n + immediate_bytes > 15 else DECODE_MORE
     if immediate_bytes:
         value = 0
         memcpy(&value, bytes + n, immediate_bytes)

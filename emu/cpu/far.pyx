@@ -309,7 +309,7 @@ cdef int call_far(Cpu* c, Insn* i) noexcept nogil:
 
 
 cdef int far_operand(Cpu* c, Insn* i, int size, u32* selector, u64* offset) noexcept nogil:
-    """Two reads, each with its own checks: the offset, then the selector."""
+    """Two reads, each with its own checks: the offset, then the selector. AMD's processors know no 64-bit offsets here (APM 3)."""
     cdef u64 at = operand_offset(c, i)
     cdef u8* p = read_at(c, i.seg, at, size)
     if p == NULL:
@@ -325,7 +325,7 @@ cdef int far_operand(Cpu* c, Insn* i, int size, u32* selector, u64* offset) noex
 cdef int jmp_far_memory(Cpu* c, Insn* i) noexcept nogil:
     cdef u32 selector
     cdef u64 offset
-    if far_operand(c, i, i.opsize, &selector, &offset):
+    if far_operand(c, i, 4 if i.opsize == 8 else i.opsize, &selector, &offset):
         return 1
     return transfer(c, selector, offset, i.opsize, False)
 
@@ -333,7 +333,7 @@ cdef int jmp_far_memory(Cpu* c, Insn* i) noexcept nogil:
 cdef int call_far_memory(Cpu* c, Insn* i) noexcept nogil:
     cdef u32 selector
     cdef u64 offset
-    if far_operand(c, i, i.opsize, &selector, &offset):
+    if far_operand(c, i, 4 if i.opsize == 8 else i.opsize, &selector, &offset):
         return 1
     return transfer(c, selector, offset, i.opsize, True)
 
@@ -409,8 +409,8 @@ cdef int ret_far(Cpu* c, Insn* i) noexcept nogil:
     if rpl == c.cpl:
         if mark_accessed(c, selector, descriptor):
             return 1
-        set_sp(c, c.regs[RSP] + 2 * size + extra)
         enter_code(c, &code, selector, rpl, offset)
+        set_sp(c, c.regs[RSP] + 2 * size + extra)       # by the width of the stack where it returns to
         return 0
     ss_selector = <u32>value & 0xFFFF
     if return_stack(c, ss_selector, rpl, &code, &stack):
@@ -491,7 +491,7 @@ cdef int iret(Cpu* c, Insn* i) noexcept nogil:
             return 1
         c.nmi_blocked = 0
         return 0
-    if peek(c, 0, size, &offset) or peek(c, size, size, &value) or peek(c, 2 * size, size, &flags):
+    if peek(c, 2 * size, size, &flags) or peek(c, size, size, &value) or peek(c, 0, size, &offset):
         return 1
     selector = <u32>value & 0xFFFF
     if not c.mode & MODE_PROTECTED:

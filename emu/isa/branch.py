@@ -3,10 +3,10 @@
 as AMD's processors have it (APM 3, near branches); Intel's ignore the prefix there."""
 
 IMPORTS = """
-from emu.cpu.access cimport drop, rip_of, set_fault, stack_top
+from emu.cpu.access cimport drop, probe_push, rip_of, set_fault, stack_top
 from emu.cpu.branch cimport branch_fall, branch_taken, cut_rip, goto_rip
 from emu.cpu.flags cimport condition, flag_zf
-from emu.cpu.state cimport GP, RIP_SLOT
+from emu.cpu.state cimport GP, I_REP, I_REPNE, RIP_SLOT
 """
 
 TABLE = """
@@ -30,14 +30,16 @@ from emu.isa.shapes import FAIL, Variant, source_value  # noqa: E402
 _CANONICAL = ["if unlikely(<i64>(target << 16) >> 16 != <i64>target):", "    set_fault(c, GP, True, 0)", "    " + FAIL]
 
 
-def _canonical(size: int) -> list[str]:
-    return _CANONICAL if size == 8 else ["if unlikely(target > c.cs_limit):", "    set_fault(c, GP, True, 0)", "    " + FAIL]
+def _canonical(size: int, pushes: bool = False) -> list[str]:
+    """The check of `target`; with `pushes` the stack's fault comes first."""
+    lines = _CANONICAL if size == 8 else ["if unlikely(target > c.cs_limit):", "    set_fault(c, GP, True, 0)", "    " + FAIL]
+    return [lines[0], f"    if probe_push(c, {size}):", "        " + FAIL, *lines[1:]] if pushes else lines
 
 
-def _direct_target(size: int) -> list[str]:
+def _direct_target(size: int, pushes: bool = False) -> list[str]:
     """Only an unlinked branch can leave the segment or the canonical range; a linked one stays in its page."""
     return ["if unlikely(not i.flags & 32):", f"    target = cut_rip(c.regs[RIP_SLOT] + <u64>i.imm, {size})",
-            *("    " + line for line in _canonical(size))]
+            *("    " + line for line in _canonical(size, pushes))]
 
 
 def _jcc(v: Variant) -> tuple[str, list[str]]:
@@ -53,7 +55,7 @@ def _jmp(v: Variant) -> tuple[str, list[str]]:
 
 def _call(v: Variant) -> tuple[str, list[str]]:
     size = v.opsize
-    return v.name(8 * size), ["cdef u64 target", *_direct_target(size),
+    return v.name(8 * size), ["cdef u64 target", *_direct_target(size, True),
                               f"if unlikely(push(c, rip_after(c, i), {size})):", "    " + FAIL,
                               f"return branch_taken(c, i, {size})"]
 
@@ -61,8 +63,9 @@ def _call(v: Variant) -> tuple[str, list[str]]:
 def _indirect(v: Variant) -> tuple[str, list[str]]:
     size = v.opsize
     lines, value = source_value(v, 0, size, "dst")
-    body = ["cdef u8* p", "cdef u64 target", *lines, f"target = {value}", *_canonical(size)]
-    if v.row.function == "call_indirect":
+    pushes = v.row.function == "call_indirect"
+    body = ["cdef u8* p", "cdef u64 target", *lines, f"target = {value}", *_canonical(size, pushes)]
+    if pushes:
         body += [f"if unlikely(push(c, rip_after(c, i), {size})):", "    " + FAIL]
     return v.name(8 * size, v.form), [*body, "return goto_rip(c, target)"]
 
@@ -76,11 +79,11 @@ def _ret(v: Variant) -> tuple[str, list[str]]:
 
 
 def _loop(v: Variant) -> tuple[str, list[str]]:
-    """LOOP and JCXZ count in CX, ECX or RCX by address size."""
+    """LOOP and JCXZ count in CX, ECX or RCX by address size. F2 and F3 say which ZF LOOPcc goes on with, as AMD's processors have it."""
     name = v.row.function
     size = v.opsize
-    test = {"loop": "count != 0", "loope": "count != 0 and flag_zf(c)", "loopne": "count != 0 and not flag_zf(c)",
-            "jcxz": "count == 0"}[name]
+    test = {"loop": "count != 0", "loope": "count != 0 and flag_zf(c) != (i.flags & I_REPNE != 0)",
+            "loopne": "count != 0 and flag_zf(c) == (i.flags & I_REP != 0)", "jcxz": "count == 0"}[name]
     body = ["cdef u64 target", "cdef u64 mask = c.address_mask[i.flags & 3]",
             f"cdef u64 count = (c.regs[1]{'' if name == 'jcxz' else ' - 1'}) & mask", f"cdef bint taken = {test}", "if taken:",
             *("    " + line for line in _direct_target(size))]

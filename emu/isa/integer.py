@@ -86,7 +86,7 @@ C7 /0 | mov Ev,Iz | store mov |
 0F B7 /r | movzx Gv,Ew | load move |
 0F BE /r | movsx Gv,Eb | load move_sign |
 0F BF /r | movsx Gv,Ew | load move_sign |
-63 /r | movsxd Gv,Ew | load move_sign | o64 os16
+63 /r | movsxd Gv,Ew | load_dword move_sign | o64 os16
 63 /r | movsxd Gv,Ed | load move_sign | o64
 8D /r | lea Gv,M | lea lea |
 86 /r | xchg Eb,Gb | xchg xchg | lock
@@ -206,6 +206,12 @@ def _moffs(v: Variant) -> tuple[str, list[str]]:
 
 def _lea(v: Variant) -> tuple[str, list[str]]:
     return v.name(8 * v.opsize), [f"set_reg(c, i.dst, operand_offset(c, i), {v.opsize})", NEXT]
+
+
+def _load_dword(v: Variant) -> tuple[str, list[str]]:
+    """MOVSXD with 16-bit operands: AMD's processors read 32 bits all the same, and keep 16."""
+    lines, value = source_value(v, 1, 4)
+    return v.name("dword", 8 * v.opsize, v.form), [_P, *lines, f"set_reg(c, i.dst, {value}, {v.opsize})", NEXT]
 
 
 def _xchg(v: Variant) -> tuple[str, list[str]]:
@@ -349,7 +355,7 @@ def _sized_op(v: Variant) -> tuple[str, list[str]]:
     return v.name("op", 8 * v.opsize), [f"if unlikely({v.row.function}(c, i, {v.opsize})):", "    " + FAIL, NEXT]
 
 
-SHAPES = {"shift": _shift, "muldiv": _muldiv, "imul3": _imul3, "moffs": _moffs, "lea": _lea, "xchg": _xchg,
+SHAPES = {"shift": _shift, "muldiv": _muldiv, "imul3": _imul3, "load_dword": _load_dword, "moffs": _moffs, "lea": _lea, "xchg": _xchg,
           "xchg_ax": _xchg_ax, "xadd": _xadd, "cmpxchg": _cmpxchg, "movbe": _movbe, "crc": _crc, "scan": _scan,
           "widen": _widen, "cmov": _cmov, "setcc": _setcc, "bits": _bits, "double": _double, "stack": _stack,
           "sized_op": _sized_op}

@@ -200,6 +200,8 @@ class Generator:
             for place in range(16):
                 if place not in (4, 5) or self.random.random() < 0.2:
                     regs[:, place] = np.where(picked, regs[:, place] & ~U64(0xFFFF) | rng.choice(SELECTORS, count), regs[:, place])
+        if row.mnemonic == "xgetbv":                        # 1 is the host's, where it has XGETBV1
+            regs[:, 1] = np.where(regs[:, 1] & U64(0xFFFFFFFF) == 1, 0, regs[:, 1])
         if row.mnemonic.startswith(("xsave", "xrstor")):
             regs[:, 0] = rng.integers(0, 4, count, U64)
             regs[:, 2] = 0
@@ -325,8 +327,21 @@ class Conformance:
         for place in rules.HOST_VALUES.get(name, ()):
             ours["regs"][done, place] = theirs["regs"][done, place] = 0
         if name in rules.RANDOM_VALUES:
-            changed = (cases["regs"] != theirs["regs"]) & done[:, None]
+            changed = (ours["regs"] != theirs["regs"]) & done[:, None]
             ours["regs"][changed] = theirs["regs"][changed] = 0
+        for part in (ours, theirs):                                     # Linux' way to 16-bit stacks loses the upper half of rsp
+            part["regs"][theirs["selectors"][:, 2] & 4 != 0, 4] &= U64(0xFFFFFFFF)
+        if name == "call" and row.topic == "system":                    # DEVIATES: the host has pushed before it looks at the target
+            faulted = theirs["vector"] == 13
+            for part in ("memory_hash", "lines"):
+                ours[part][faulted] = theirs[part][faulted]
+        lost = theirs["vector"] == -1
+        ours[lost] = theirs[lost]
+        if name in rules.APPROXIMATE:
+            rules.excuse_approximation(ours, theirs)
+        if name in ("xsave", "xsaveopt", "xsavec", "xrstor"):
+            wider = cases["regs"][:, 0] & U64(0xFFFFFFFC) != 0          # components that the host has and the model lacks
+            ours[wider] = theirs[wider]
         if name in AREA_ROWS and not (ours["memory_hash"] == theirs["memory_hash"]).all():
             _, native = self.host.run(cases, codes, data, memory=True)
             _, guest = self.guest.run(cases, codes, data, traced=traced, memory=True)
@@ -362,7 +377,8 @@ def table(conformance: Conformance) -> str:
     for (_, mode, _), count in report.cases.items():
         by_mode[mode] += count
     lines.append("by mode: " + ", ".join(f"{mode}-bit {by_mode[mode]}" for mode in (64, 32, 16)))
-    lines.append("by outcome: " + ", ".join(f"{'done' if vector == 1 else f'#{vector}'} {count}" for vector, count in sorted(report.faults.items())))
+    named = {1: "done", -1: "killed the host's process (not compared)"}
+    lines.append("by outcome: " + ", ".join(f"{named.get(vector, f'#{vector}')} {count}" for vector, count in sorted(report.faults.items())))
     reasons = defaultdict(list)
     for triple in triples:
         if not report.cases[triple]:

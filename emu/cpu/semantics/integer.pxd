@@ -143,7 +143,7 @@ cdef inline u64 do_shl(Cpu* c, u64 a, u64 count, int size) noexcept nogil:
     cf = n <= <u64>(8 * size) and (a >> (8 * size - n)) & 1
     c.flag_result = sign_extend(result, size)
     c.flag_carries = (<u32>cf << 1) | <u32>((result >> (8 * size - 1)) & 1)
-    c.flag_adjust = 0
+    c.flag_adjust = F_AF                         # undefined; as AMD's processors have it
     return result
 
 
@@ -158,7 +158,7 @@ cdef inline u64 do_shr(Cpu* c, u64 a, u64 count, int size) noexcept nogil:
     of = <u32>(((result << 1) ^ result) >> (8 * size - 1)) & 1     # one-bit form: OF = sign of the operand
     c.flag_result = sign_extend(result, size)
     c.flag_carries = (cf << 1) | (cf ^ of)
-    c.flag_adjust = 0
+    c.flag_adjust = F_AF                         # undefined; as AMD's processors have it
     return result
 
 
@@ -171,7 +171,7 @@ cdef inline u64 do_sar(Cpu* c, u64 a, u64 count, int size) noexcept nogil:
     cf = <u32>((value >> (n - 1)) & 1)
     c.flag_result = value >> n
     c.flag_carries = (cf << 1) | cf
-    c.flag_adjust = 0
+    c.flag_adjust = F_AF                         # undefined; as AMD's processors have it
     return <u64>c.flag_result & mask_of(size)
 
 
@@ -207,14 +207,14 @@ cdef inline u64 do_rcr(Cpu* c, u64 a, u64 count, int size) noexcept nogil:
 
 cdef inline u64 do_shld(Cpu* c, u64 a, u64 b, u64 count, int size) noexcept nogil:
     """What is undefined is as AMD's processors have it (Zen 3): OF = sign xor CF at every count, AF = 1; with 16-bit operands and a
-    count above 16 the bits go on with `b` once more, CF = OF = 0."""
+    count above 16 the bits go on with `b` once more, CF = 0, and the sign counts as 0 for OF from 16 on."""
     cdef u64 n = masked_count(count, size)
     cdef u64 result
     if n == 0:
         return a
-    if size == 2 and n > 16:
+    if size == 2 and n >= 16:
         result = ((b << (n - 16)) | (b >> (32 - n))) & 0xFFFF
-        c.flag_carries = 0
+        c.flag_carries = <u32>((a & 1) << 1) if n == 16 else 0
     else:
         result = ((a << n) | (b >> (8 * size - n))) & mask_of(size)
         c.flag_carries = <u32>(((a >> (8 * size - n)) & 1) << 1) | <u32>((result >> (8 * size - 1)) & 1)

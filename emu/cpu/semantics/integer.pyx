@@ -1,8 +1,8 @@
 # Integer instructions that are too large or too rare to be inlined into their handlers.
 from emu.base.bits cimport mask_of, sign_extend
 from emu.base.types cimport i64, u8, u32, u64
-from emu.cpu.access cimport (commit, drop, get, modify_operand, put, read_at, read_operand, reg, set_fault, set_reg,
-                             set_stack_pointer, stack_mask, stack_segment, stack_top, write_at, write_operand)
+from emu.cpu.access cimport (commit, drop, get, modify_operand, operand_offset, put, read_at, read_operand, reg, set_fault, set_reg,
+                             set_stack_pointer, stack_fault, stack_mask, stack_segment, stack_top, write_at, write_operand)
 from emu.cpu.flags cimport (arithmetic_flags, flag_af, flag_cf, load_arithmetic_flags, set_cf, set_cf_of,
                             set_flags_logic)
 from emu.cpu.state cimport BR, DE, F_DF, I_ASIZE, RBP, RSP, Cpu, Insn
@@ -76,10 +76,12 @@ cdef int pusha(Cpu* c, Insn* i, int size) noexcept nogil:
     for k in range(8):                                  # probe first: nothing is written where one would fault
         p = write_at(c, stack_segment(c), (top - (k + 1) * size) & mask, size)
         if p == NULL:
+            stack_fault(c)
             return 1
     for k in range(8):
         p = write_at(c, stack_segment(c), (top - (k + 1) * size) & mask, size)
         if p == NULL:
+            stack_fault(c)
             return 1
         put(p, c.regs[k], size)
         commit(c, p)
@@ -95,6 +97,7 @@ cdef int popa(Cpu* c, Insn* i, int size) noexcept nogil:
     for k in range(8):
         p = read_at(c, stack_segment(c), (c.regs[RSP] + k * size) & mask, size)
         if p == NULL:
+            stack_fault(c)
             return 1
         values[7 - k] = get(p, size)
     for k in range(8):
@@ -119,6 +122,7 @@ cdef int enter(Cpu* c, Insn* i, int size) noexcept nogil:
     top = (top - size) & mask
     p = write_at(c, stack_segment(c), top, size)
     if p == NULL:
+        stack_fault(c)
         return 1
     put(p, old_base, size)
     commit(c, p)
@@ -128,23 +132,27 @@ cdef int enter(Cpu* c, Insn* i, int size) noexcept nogil:
             base = (base - size) & mask
             p = read_at(c, stack_segment(c), base, size)
             if p == NULL:
+                stack_fault(c)
                 return 1
             value = get(p, size)
             top = (top - size) & mask
             p = write_at(c, stack_segment(c), top, size)
             if p == NULL:
+                stack_fault(c)
                 return 1
             put(p, value, size)
             commit(c, p)
         top = (top - size) & mask
         p = write_at(c, stack_segment(c), top, size)
         if p == NULL:
+            stack_fault(c)
             return 1
         put(p, frame, size)
         commit(c, p)
     top = (top - frame_bytes) & mask
     p = write_at(c, stack_segment(c), top, size)
     if p == NULL:
+        stack_fault(c)
         return 1
     set_reg(c, RBP * 8, frame, size)
     set_stack_pointer(c, top)
@@ -156,6 +164,7 @@ cdef int leave_frame(Cpu* c, Insn* i, int size) noexcept nogil:
     cdef u64 value
     cdef u8* p = read_at(c, stack_segment(c), c.regs[RBP] & mask, size)
     if p == NULL:
+        stack_fault(c)
         return 1
     value = get(p, size)
     set_stack_pointer(c, c.regs[RBP] + size)
@@ -184,11 +193,15 @@ cdef int pop_memory(Cpu* c, Insn* i, int size) noexcept nogil:
 cdef int bound(Cpu* c, Insn* i, int size) noexcept nogil:
     cdef i64 low, high
     cdef i64 value = sign_extend(reg(c, i.dst, size), size)
-    cdef u8* p = read_operand(c, i, 2 * size)
+    cdef u64 at = operand_offset(c, i)
+    cdef u8* p = read_at(c, i.seg, at, size)         # two reads, each with its own checks
     if p == NULL:
         return 1
     low = sign_extend(get(p, size), size)
-    high = sign_extend(get(p + size, size), size)
+    p = read_at(c, i.seg, (at + <u64>size) & c.address_mask[i.flags & I_ASIZE], size)
+    if p == NULL:
+        return 1
+    high = sign_extend(get(p, size), size)
     if value < low or value > high:
         return set_fault(c, BR, False, 0)
     return 0

@@ -322,10 +322,8 @@ cdef inline int maskmovq(Cpu* c, Insn* i, int size) noexcept nogil:
         return 1
     data = mmx(c, i.dst)
     mask = mmx(c, i.src)
-    if store_masked(c, i, <const u8*>&data, <const u8*>&mask, 8):
-        return 1
-    mmx_enter(&c.fpu)
-    return 0
+    mmx_enter(&c.fpu)                            # also where the store faults
+    return store_masked(c, i, <const u8*>&data, <const u8*>&mask, 8)
 
 
 cdef inline int maskmovdqu(Cpu* c, Insn* i, int size) noexcept nogil:

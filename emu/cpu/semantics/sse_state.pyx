@@ -9,7 +9,7 @@ from emu.cpu.fpu cimport X87, x87_reset
 from emu.cpu.gen.features cimport FEATURE_XSAVEERPTR
 from emu.cpu.semantics.simd cimport sse_check
 from emu.cpu.semantics.x87 cimport MXCSR_MASK, fxrstor_image, fxsave_image
-from emu.cpu.state cimport (ACCESS_READ, CR0_EM, CR0_TS, CR4_OSXSAVE, GP, MODE_64, MODE_CODE, NM, RAX, RDX, SEG_CHECKED, UD, Cpu, Insn)
+from emu.cpu.state cimport (AC, ACCESS_READ, CR0_AM, CR0_EM, CR0_TS, F_AC, CR4_OSXSAVE, GP, MODE_64, MODE_CODE, NM, RAX, RDX, SEG_CHECKED, UD, Cpu, Insn)
 
 cdef enum:
     MXCSR_INITIAL = 0x1F80
@@ -61,16 +61,21 @@ cdef int flush_line(Cpu* c, Insn* i) noexcept nogil:
 # --- areas in memory -------------------------------------------------------------------------------------------------
 
 cdef int area(Cpu* c, Insn* i, int size, u64 alignment, bint write, u64* linear) noexcept nogil:
-    if linear_of(c, i, size, write, linear):
-        return 1
-    if linear[0] & (alignment - 1):
+    """Alignment is looked at before the limit; in FXSAVE and FXRSTOR that of a doubleword is #AC where alignment is checked at all."""
+    cdef u64 at = operand_offset(c, i) + c.segment_base[i.seg & 7]
+    if at & (alignment - 1):
+        if alignment == 16 and at & 3 and c.cpl == 3 and c.cr0 & CR0_AM and c.flags_system & F_AC:
+            return set_fault(c, AC, True, 0)
         return set_fault(c, GP, True, 0)
-    return 0
+    return linear_of(c, i, size, write, linear)
 
 
 cdef int probe_area(Cpu* c, u64 linear, int size) noexcept nogil:
     """Whether all of it can be written, before a byte of it is."""
     cdef u64 at = linear
+    # FXSAVE begins with the last byte; XSAVE with the first, then the last
+    if size > 512 and write_linear(c, at, 1) == NULL or write_linear(c, linear + <u64>size - 1, 1) == NULL:
+        return 1
     while at < linear + <u64>size:
         if write_linear(c, at, 1) == NULL:
             return 1
@@ -129,7 +134,7 @@ cdef int fxrstor(Cpu* c, Insn* i) noexcept nogil:
     cdef int registers = visible_registers(c)
     if c.cr0 & (CR0_EM | CR0_TS):
         return set_fault(c, NM, False, 0)
-    if area(c, i, 512, 16, False, &linear) or load_area(c, linear, image, 160 + 16 * registers):
+    if area(c, i, 512, 16, False, &linear) or read_linear(c, linear + 511, 1) == NULL or load_area(c, linear, image, 160 + 16 * registers):
         return 1
     if not fxrstor_image(&c.fpu, &c.xmm[0].low, registers, &c.mxcsr, image, i.opsize == 8):
         return set_fault(c, GP, True, 0)
@@ -235,7 +240,7 @@ cdef int xrstor(Cpu* c, Insn* i) noexcept nogil:
     cdef bint compact, load_mxcsr
     if xsave_check(c) or area(c, i, XSAVE_EXTENDED, 64, False, &linear):
         return 1
-    if load_area(c, linear + XSAVE_HEADER, <u8*>header, 64):
+    if read_linear(c, linear, 1) == NULL or load_area(c, linear + XSAVE_HEADER, <u8*>header, 64):
         return 1
     wanted = requested(c)
     compact = header[1] >> 63

@@ -252,17 +252,17 @@ cdef class EmulatedCpu:
     cdef void leave(self, native_result* out, int vector) noexcept nogil:
         """Takes the exception's frame off the kernel's stack: back to where it was raised."""
         cdef Cpu* c = self.core.c
-        cdef u64* frame = <u64*>(self.stack_top - 40)
+        cdef const u64* frame = <const u64*>(self.stack_top - 48)
         out.error = 0
-        if vector == 8 or 10 <= vector <= 14 or vector == 17:
-            out.error = <u32>frame[-1] if vector != 17 else 0
+        if vector == 8 or 10 <= vector <= 14:
+            out.error = <u32>frame[0]
         out.cr2 = c.cr2 if vector == 14 else 0
-        c.rip = frame[0]
-        self.set_segment(CS, <u16>frame[1])
-        load_arithmetic_flags(c, frame[2])
-        c.flags_system = (frame[2] & ~<u64>F_ARITH) | F_ONE
-        c.regs[RSP] = frame[3]
-        self.set_segment(SS, <u16>frame[4])
+        c.rip = frame[1]
+        self.set_segment(CS, <u16>frame[2])
+        load_arithmetic_flags(c, frame[3])
+        c.flags_system = (frame[3] & ~<u64>F_ARITH) | F_ONE
+        c.regs[RSP] = frame[4]
+        self.set_segment(SS, <u16>frame[5])
         c.cpl = 3
         update_mode(c)
 
