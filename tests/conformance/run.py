@@ -226,7 +226,8 @@ class Generator:
         size = self.random.choice((2, 4, 8))
         fields = patch.view(f"<u{size}")
         kind = fields.dtype
-        fields[:, 0] = np.where(rng.integers(0, 8, count) == 0, fields[:, 0], (U64(CODE) + rng.integers(0, 8192, count, U64) - base).astype(kind))
+        into_code = (U64(CODE) + rng.integers(0, 8192, count, U64) - base).astype(kind)
+        fields[:, 0] = np.where(rng.integers(0, 8, count) == 0, fields[:, 0], into_code)
         near = rng.choice(SELECTORS, count)
         own = np.where(rng.integers(0, 3, count) == 0, near, cases["selectors"][:, 1].astype(U64))
         if name in ("lar", "lsl", "verr", "verw"):
@@ -370,7 +371,8 @@ def table(conformance: Conformance) -> str:
     covered = [triple for triple in triples if report.cases[triple]]
     covered_rows = {number for number, _, _ in covered}
     lines = [f"rows {len(rows)}, covered {len(covered_rows)}",
-             f"forms (row, memory or register, operand size) {len({(n, f) for n, _, f in triples})}, covered {len({(n, f) for n, _, f in covered})}",
+             f"forms (row, memory or register, operand size) {len({(n, f) for n, _, f in triples})}, "
+             f"covered {len({(n, f) for n, _, f in covered})}",
              f"(row, mode, form) {len(triples)}, covered {len(covered)} ({100 * len(covered) / len(triples):.1f} %)",
              f"cases {sum(report.cases.values())}, disagreements {sum(report.wrong.values())}"]
     by_mode = Counter()
@@ -378,7 +380,8 @@ def table(conformance: Conformance) -> str:
         by_mode[mode] += count
     lines.append("by mode: " + ", ".join(f"{mode}-bit {by_mode[mode]}" for mode in (64, 32, 16)))
     named = {1: "done", -1: "killed the host's process (not compared)"}
-    lines.append("by outcome: " + ", ".join(f"{named.get(vector, f'#{vector}')} {count}" for vector, count in sorted(report.faults.items())))
+    lines.append("by outcome: " + ", ".join(f"{named.get(vector, f'#{vector}')} {count}"
+                                            for vector, count in sorted(report.faults.items())))
     reasons = defaultdict(list)
     for triple in triples:
         if not report.cases[triple]:

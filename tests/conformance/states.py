@@ -8,10 +8,11 @@ from emu.debug.native.cases import CODE, DATA, END, READ_ONLY, WINDOW
 U64 = np.uint64
 WIDTHS = (8, 16, 32, 64)
 INTEGER_EDGES = np.array(sorted({value & (1 << 64) - 1 for width in WIDTHS for value in (
-    (1 << width - 1) - 2, (1 << width - 1) - 1, 1 << width - 1, (1 << width - 1) + 1, (1 << width) - 2, (1 << width) - 1, -(1 << width - 1))}
+    (1 << width - 1) - 2, (1 << width - 1) - 1, 1 << width - 1, (1 << width - 1) + 1, (1 << width) - 2, (1 << width) - 1,
+    -(1 << width - 1))}
     | {0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 0x99, 0x9A, 0xA5A5A5A5A5A5A5A5, 0x0123456789ABCDEF}), U64)
-SELECTORS = np.array((0, 3, 0x2B, 0x23, 0x33, 0x28, 0x2A, 0x20, 0x30, 0x10, 0x18, 0x08, 0x07, 0x0F, 0x17, 0x1F, 0x27, 0x2F, 0x37, 0x3F, 0x47,
-                      0x4F, 0x57, 0x0E, 0x0C, 0x5F, 0x80, 0xFFFF), U64)
+SELECTORS = np.array((0, 3, 0x2B, 0x23, 0x33, 0x28, 0x2A, 0x20, 0x30, 0x10, 0x18, 0x08, 0x07, 0x0F, 0x17, 0x1F, 0x27, 0x2F, 0x37, 0x3F,
+                      0x47, 0x4F, 0x57, 0x0E, 0x0C, 0x5F, 0x80, 0xFFFF), U64)
 F32 = np.array((0, 1 << 31, 0x3F800000, 0xBF800000, 1, 0x80000001, 0x7FFFFF, 0x800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000,
                 0x7FC00000, 0xFFC12345, 0x7F800001, 0xFFA00000, 0x4F000000, 0xCF000000, 0x4EFFFFFF, 0x3F000000, 0x3FC00000, 0x40200000,
                 0xBF000000, 0x3EFFFFFF, 0x5F000000, 0xDF000000, 0x4B000001, 0x00800001, 0x34000000, 0x40000000), np.uint32)
@@ -21,8 +22,8 @@ F64 = np.array((0, 1 << 63, 0x3FF0000000000000, 0xBFF0000000000000, 1, (1 << 63)
                 0x3FE0000000000000, 0x3FF8000000000000, 0x4004000000000000, 0x380FFFFFFFFFFFFF, 0x47EFFFFFF0000000, 0x36A0000000000000,
                 0x4340000000000001, 0x4000000000000000), U64)
 BYTES = np.array((0, 0x7F, 0x80, 0xFF, 1, 0x40, 0x55), np.uint8)
-F80_EXPONENTS = np.array((0, 1, 0x3FFF, 0x3FFE, 0x4000, 0x3FFF + 31, 0x3FFF + 62, 0x3FFF + 63, 0x3FFF + 64, 0x3FFF - 63, 0x7FFE, 0x7FFF, 0x3C01,
-                          0x43FE, 0x3F81, 0x407E, 0x3BCD, 0x3F6A), np.uint16)
+F80_EXPONENTS = np.array((0, 1, 0x3FFF, 0x3FFE, 0x4000, 0x3FFF + 31, 0x3FFF + 62, 0x3FFF + 63, 0x3FFF + 64, 0x3FFF - 63, 0x7FFE, 0x7FFF,
+                          0x3C01, 0x43FE, 0x3F81, 0x407E, 0x3BCD, 0x3F6A), np.uint16)
 F80_SIGNIFICANDS = np.array((0, 1, 1 << 63, (1 << 63) | 1, (1 << 64) - 1, 0xC000000000000000, 0x4000000000000000, 0x3FFFFFFFFFFFFFFF,
                              0x8000000000000400, 0xFFFFFFFFFFFFFC00, 0x8000008000000000, 0xFFFFFF8000000000, 0xC90FDAA22168C235,
                              0xBFFFFFFFFFFFFFFF, 0x7FFFFFFFFFFFFFFF), U64)
@@ -57,7 +58,8 @@ def images(rng: np.random.Generator, count: int) -> np.ndarray:
     out = np.zeros((count, 512), np.uint8)
     word = np.full(count, 0x37F, np.uint16)
     odd = rng.integers(0, 3, count)
-    word = np.where(odd == 0, rng.choice(np.array((0x7F, 0x27F, 0x37F), np.uint16), count) | rng.integers(0, 4, count, np.uint16) << 10, word)
+    word = np.where(odd == 0, rng.choice(np.array((0x7F, 0x27F, 0x37F), np.uint16), count) | rng.integers(0, 4, count, np.uint16) << 10,
+                    word)
     word = np.where(odd == 1, (rng.integers(0, 0x40, count, np.uint16) | 0x40 | rng.choice(np.array((0, 2, 3), np.uint16), count) << 8
                                | rng.integers(0, 4, count, np.uint16) << 10), word).astype(np.uint16)
     status = rng.integers(0, 8, count, np.uint16) << 11
@@ -66,8 +68,8 @@ def images(rng: np.random.Generator, count: int) -> np.ndarray:
     status |= np.where((status & ~word & 0x3F) != 0, 0x8080, 0).astype(np.uint16)
     valid = np.where(rng.integers(0, 3, count) == 0, rng.integers(0, 256, count), 0xFF).astype(np.uint8)
     mxcsr = np.full(count, 0x1F80, np.uint32)
-    mxcsr |= np.where(rng.integers(0, 2, count) == 0, rng.integers(0, 4, count, np.uint32) << 13 | rng.integers(0, 2, count, np.uint32) << 15
-                      | rng.integers(0, 2, count, np.uint32) << 6 | rng.integers(0, 64, count, np.uint32), 0).astype(np.uint32)
+    mxcsr |= np.where(rng.integers(0, 2, count) == 0,
+                      rng.integers(0, 4, count, np.uint32) << 13 | rng.integers(0, 2, count, np.uint32) << 15 | rng.integers(0, 2, count, np.uint32) << 6 | rng.integers(0, 64, count, np.uint32), 0).astype(np.uint32)
     mxcsr &= ~np.where(rng.integers(0, 5, count) == 0, rng.integers(0, 64, count, np.uint32) << 7, 0).astype(np.uint32)
     for at, values in ((0, word), (2, status), (4, valid), (24, mxcsr)):
         size = values.dtype.itemsize
@@ -124,4 +126,5 @@ def places(rng: np.random.Generator, count: int, mode: int, size: int) -> np.nda
         return np.where(kind < 4, far[np.arange(count), rng.integers(0, 6, count)], out)
     if mode == 32:
         return np.where(kind < 3, U64(1 << 32) - back.astype(U64), out)
-    return np.where(kind < 4, U64(WINDOW + 0x10000) - back.astype(U64), np.where(kind < 6, U64(WINDOW) + rng.integers(0, 0x10000, count, U64), out))
+    anywhere = U64(WINDOW) + rng.integers(0, 0x10000, count, U64)
+    return np.where(kind < 4, U64(WINDOW + 0x10000) - back.astype(U64), np.where(kind < 6, anywhere, out))

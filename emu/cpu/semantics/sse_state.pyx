@@ -9,7 +9,8 @@ from emu.cpu.fpu cimport X87, x87_reset
 from emu.cpu.gen.features cimport FEATURE_XSAVEERPTR
 from emu.cpu.semantics.simd cimport sse_check
 from emu.cpu.semantics.x87 cimport MXCSR_MASK, fxrstor_image, fxsave_image
-from emu.cpu.state cimport (AC, ACCESS_READ, CR0_AM, CR0_EM, CR0_TS, F_AC, CR4_OSXSAVE, GP, MODE_64, MODE_CODE, NM, RAX, RDX, SEG_CHECKED, UD, Cpu, Insn)
+from emu.cpu.state cimport (AC, ACCESS_READ, CR0_AM, CR0_EM, CR0_TS, CR4_OSXSAVE, F_AC, GP, MODE_64, MODE_CODE, NM, RAX, RDX, SEG_CHECKED,
+                            UD, Cpu, Insn)
 
 cdef enum:
     MXCSR_INITIAL = 0x1F80
