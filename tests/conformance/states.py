@@ -69,7 +69,8 @@ def images(rng: np.random.Generator, count: int) -> np.ndarray:
     valid = np.where(rng.integers(0, 3, count) == 0, rng.integers(0, 256, count), 0xFF).astype(np.uint8)
     mxcsr = np.full(count, 0x1F80, np.uint32)
     mxcsr |= np.where(rng.integers(0, 2, count) == 0,
-                      rng.integers(0, 4, count, np.uint32) << 13 | rng.integers(0, 2, count, np.uint32) << 15 | rng.integers(0, 2, count, np.uint32) << 6 | rng.integers(0, 64, count, np.uint32), 0).astype(np.uint32)
+                      rng.integers(0, 4, count, np.uint32) << 13 | rng.integers(0, 2, count, np.uint32) << 15
+                      | rng.integers(0, 2, count, np.uint32) << 6 | rng.integers(0, 64, count, np.uint32), 0).astype(np.uint32)
     mxcsr &= ~np.where(rng.integers(0, 5, count) == 0, rng.integers(0, 64, count, np.uint32) << 7, 0).astype(np.uint32)
     for at, values in ((0, word), (2, status), (4, valid), (24, mxcsr)):
         size = values.dtype.itemsize

@@ -8,7 +8,8 @@
 
 Selectors: 33h 64-bit code, 23h and 2Bh flat 32-bit code and data (base 0), and the LDT of `LDT`. 16-bit code runs in LDT_CODE16 and
 LDT_DATA16, whose base is WINDOW. A step is one instruction, or one iteration of a REP: what the single-step trap tells apart. A case of
-one step whose `finish` is BREAKPOINT runs on the host without that trap, up to the INT3 behind its code (three times as fast; for what neither branches nor
+one step whose `finish` is BREAKPOINT runs on the host without that trap, up to the INT3 behind its code (three times as fast; for what
+neither branches nor
 repeats); the result is the same.
 
 A result's `fx` is an FXSAVE image (64-bit form) without MXCSR_MASK; the pointers of the last x87 instruction are 0 in it unless an unmasked
