@@ -1,7 +1,7 @@
 # Integer instructions that are too large or too rare to be inlined into their handlers.
 from emu.base.bits cimport mask_of, sign_extend
 from emu.base.types cimport i64, u8, u32, u64
-from emu.cpu.access cimport (commit, drop, get, modify_operand, operand_offset, put, read_at, read_operand, reg, set_fault, set_reg,
+from emu.cpu.access cimport (commit, drop, get, modify_operand, operand_offset, put, read_at, reg, set_fault, set_reg,
                              set_stack_pointer, stack_fault, stack_mask, stack_segment, stack_top, write_at, write_operand)
 from emu.cpu.flags cimport (arithmetic_flags, flag_af, flag_cf, load_arithmetic_flags, set_cf, set_cf_of,
                             set_flags_logic)
